@@ -1,4 +1,4 @@
-"""Whether what a crowd paid for is in the ledger, once, and was told as it is."""
+"""Checks that everything a crowd paid for is in the ledger, once, and was reported correctly."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psycopg
 from people import Findings, Person
 from replicas import Ledger, Replicas
 
-TRIES = 40
-"""Half seconds until the last answers are recorded: a server goes on trying for a while."""
+MAX_ATTEMPTS = 40
+"""Half seconds to wait for the last answers to be recorded: a server retries for a while."""
 _ROWS = "SELECT body, task_id, state FROM videos WHERE merged_into IS NULL"
 NOT_SENT = {"not_submitted", "rejected"}
 
@@ -24,11 +24,11 @@ NOT_SENT = {"not_submitted", "rejected"}
 async def check(
     replicas: Replicas, ledger: Ledger, token: str, accepted: Mapping[str, Sequence[str]], findings: Findings
 ) -> dict[str, float]:
-    """Counts of what was accepted for each prompt, of which there are rows, and of what has to be 0."""
+    """Counts of accepted creates, of rows, and of everything that has to be 0."""
     urls = replicas.urls
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         await asyncio.sleep(0.5)
-        for number in range(len(urls)):  # whoever lists sees to the rows whose writer is gone
+        for number in range(len(urls)):  # listing settles the rows whose writer has died
             await Person(number, urls[number : number + 1], token, Findings()).list()
         rows = _rows(replicas.home, ledger)
         if not any(state == "sending" for _, _, state in rows):
@@ -37,26 +37,26 @@ async def check(
     unknown: dict[str, int] = defaultdict(int)
     for prompt, _, state in rows:
         unknown[prompt] += state == "unknown"
-    without = [
+    unrecorded = [
         task_id
         for prompt, task_ids in accepted.items()
         for task_id in set(task_ids) - tasks
         if unknown[prompt] < len(set(task_ids) - tasks)
     ]
-    told_tasks = {task_id for task_ids in findings.task_ids.values() for task_id in task_ids}
-    told_otherwise = [
-        prompt for prompt in accepted if findings.told[prompt] and NOT_SENT.issuperset(findings.told[prompt])
+    reported_tasks = {task_id for task_ids in findings.task_ids.values() for task_id in task_ids}
+    contradicted = [
+        prompt for prompt in accepted if findings.outcomes[prompt] and NOT_SENT.issuperset(findings.outcomes[prompt])
     ]
     return {
-        "intents": len(findings.told),
+        "intents": len(findings.outcomes),
         "accepted_posts": sum(map(len, accepted.values())),
         "most_posts_of_an_intent": max(map(len, accepted.values()), default=0),
         "posts_beyond_one_of_an_intent": sum(len(each) - 1 for each in accepted.values()),
         "rows": len(rows),
         "rows_unknown": sum(unknown.values()),
-        "accepted_without_a_row": len(without),
-        "told_otherwise": len(told_otherwise),
-        "lost_tasks": len(told_tasks - tasks) + sum(state == "lost" for _, _, state in rows),
+        "accepted_without_a_row": len(unrecorded),
+        "told_otherwise": len(contradicted),
+        "lost_tasks": len(reported_tasks - tasks) + sum(state == "lost" for _, _, state in rows),
         "still_sending": sum(state == "sending" for _, _, state in rows),
     }
 

@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 
-_ANSWER_AFTER_S = float(sys.argv[-1]) if "--answer-after" in sys.argv else 0.0
+_ANSWER_DELAY_S = float(sys.argv[-1]) if "--answer-after" in sys.argv else 0.0
 _NUMBERS = itertools.count(1)
 _ACCEPTED: dict[str, list[str]] = {}
 """The tasks of each prompt; GET /accepted tells them."""
@@ -48,8 +48,8 @@ class _Connection(asyncio.Protocol):
         method, path, _ = head.partition(b"\r\n")[0].decode().split(" ")
         answer = json.dumps(_answer(method, path, body)).encode()
         status = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
-        if method == "POST" and _ANSWER_AFTER_S:
-            asyncio.get_running_loop().call_later(_ANSWER_AFTER_S, self._transport.write, status.encode() + answer)
+        if method == "POST" and _ANSWER_DELAY_S:
+            asyncio.get_running_loop().call_later(_ANSWER_DELAY_S, self._transport.write, status.encode() + answer)
         else:
             self._transport.write(status.encode() + answer)
 

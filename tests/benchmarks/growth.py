@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "http://127.0.0.1:9"
 OWNERS, KEYS = 10, 3
-EVERY_S = 86.4
+ROW_INTERVAL_S = 86.4
 """A thousand rows a day, so that what looks at one day sees as many rows however many there are."""
 
 _COPIES = "WITH RECURSIVE copies (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copies WHERE n < {count})"
@@ -50,21 +50,21 @@ _FILL = (
 )
 
 
-def fill(place: Path | str, count: int) -> None:
+def fill(location: Path | str, count: int) -> None:
     """Put so many rows into the ledger in a file, or in the database of an address; it has its tables already."""
-    words = {"address": ADDRESS, "count": count, "now": time.time(), "every": EVERY_S, "state": _STATE}
-    words |= {
+    parameters = {"address": ADDRESS, "count": count, "now": time.time(), "every": ROW_INTERVAL_S, "state": _STATE}
+    parameters |= {
         "key": _KEY.format(keys=KEYS),
         "owner": _OWNER.format(owners=OWNERS),
         "copies": _COPIES.format(count=count),
     }
-    statements = [statement.format(**words) for statement in _FILL]
-    if isinstance(place, Path):
-        with closing(sqlite3.connect(place)) as file, file:
+    statements = [statement.format(**parameters) for statement in _FILL]
+    if isinstance(location, Path):
+        with closing(sqlite3.connect(location)) as file, file:
             for statement in statements:
                 file.execute(statement)
         return
-    with psycopg.connect(place) as database:
+    with psycopg.connect(location) as database:
         for statement in statements:
             database.execute(statement.encode())
 
@@ -110,7 +110,7 @@ def methods(ledger: Ledger, count: int) -> dict[str, Callable[[], Awaitable[obje
     }
 
 
-async def took(ledger: Ledger, count: int, times: int) -> dict[str, list[float]]:
+async def measure_methods(ledger: Ledger, count: int, times: int) -> dict[str, list[float]]:
     """Milliseconds of each method, so many times in turns."""
     calls = methods(ledger, count)
     laps: dict[str, list[float]] = {name: [] for name in calls}
@@ -123,37 +123,37 @@ async def took(ledger: Ledger, count: int, times: int) -> dict[str, list[float]]
     return laps
 
 
-def growing(engine: str, places: dict[int, Path | str], times: int = 20) -> Iterator[Row]:
+def growing(engine: str, locations: dict[int, Path | str], times: int = 20) -> Iterator[Row]:
     """Every method with the most rows, beside the fewest."""
     laps: dict[int, dict[str, list[float]]] = {}
-    for count, place in places.items():
-        with closing(_opened(place)) as ledger:
+    for count, location in locations.items():
+        with closing(_open_ledger(location)) as ledger:
             asyncio.run(_make(ledger))
-            fill(place, count)
-            if isinstance(place, str):
-                fresh = asyncio.run(took(ledger, count, 3))
-                gather_statistics(place)
+            fill(location, count)
+            if isinstance(location, str):
+                fresh = asyncio.run(measure_methods(ledger, count, 3))
+                gather_statistics(location)
             else:
                 fresh = {}
-            laps[count] = asyncio.run(took(ledger, count, times))
+            laps[count] = asyncio.run(measure_methods(ledger, count, times))
             for name, values in fresh.items():
                 laps[count][f"{name}, before ANALYZE"] = values
-    few, many = min(places), max(places)
+    few, many = min(locations), max(locations)
     for name, values in laps[many].items():
         ours, against = median(values), median(laps[few][name])
         target = None if name == "counts of states" else 3
         yield Row(f"{engine}, {many:,} rows (of {few:,}): {name}", ours, "ms", against, ours / against, at_most=target)
 
 
-def _opened(place: Path | str) -> Ledger:
+def _open_ledger(location: Path | str) -> Ledger:
     from sora_mcp.ledger import open_ledger  # noqa: PLC0415 - late, as above
 
-    if isinstance(place, Path):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return open_ledger(place)
+    if isinstance(location, Path):
+        location.parent.mkdir(parents=True, exist_ok=True)
+        return open_ledger(location)
     from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415 - not every machine has it
 
-    return PostgresLedger(place)
+    return PostgresLedger(location)
 
 
 async def _make(ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""Looking at a video: a sheet of a ten-second film, beside decoding the whole of it."""
+"""Viewing a video: a sheet of a ten-second one, compared with decoding all of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def looking(folder: Path) -> Iterator[Row]:
-    """A sheet of six stills: the time with the start of its process, and what it and who asks take of memory."""
+    """A sheet of six stills: the time including the worker's start, and the memory of worker and parent."""
     folder.mkdir(parents=True, exist_ok=True)
     film = folder / "film.mp4"
     run((sys.executable, "-c", _FILM, str(film)))  # in a process of its own: see `run.measure`

@@ -1,4 +1,4 @@
-"""What is measured. What is compared is measured in turns, in one run: ratios hold, absolute times do not."""
+"""The measurements. Compared values are measured alternately in one run: ratios are stable, absolute times are not."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _p95(values: list[float]) -> float:
 
 
 def starting(effort: Effort, folder: Path) -> Iterator[Row]:
-    """Spawn → initialize → tools/list, killed then: nobody's way of ending is measured."""
+    """Spawn → initialize → tools/list → kill: shutdown is not measured."""
     env = {"SORA_BASE_URL": "sandbox", "SORA_HOME": str(folder)}
     cpu: dict[tuple[str, ...], list[float]] = {SORA: [], BARE: []}
     wall: dict[tuple[str, ...], list[float]] = {SORA: [], BARE: []}
@@ -87,7 +87,7 @@ def starting(effort: Effort, folder: Path) -> Iterator[Row]:
 
 
 _SILENT = {"SORA_BASE_URL": "http://127.0.0.1:9", "SORA_API_KEY": "sk-benchmark"}
-"""A gateway that nobody is to ask."""
+"""A gateway that must not be used."""
 _COUNT = "import sys; before = len(sys.modules); {}; print(len(sys.modules) - before)"
 
 
@@ -206,7 +206,7 @@ def loading(effort: Effort, folder: Path, env: Env) -> Iterator[Row]:
             for label, server, params in requests
         ]
         plan = {"targets": targets, "rounds": effort.load_rounds, "calls": effort.load_calls}
-        found = json.loads(run(LOAD, given=json.dumps(plan))[1])
+        found = json.loads(run(LOAD, stdin=json.dumps(plan))[1])
     rate = found["calls_per_s"]
     for era in ERAS:
         ours, theirs = rate[f"ours tools/call {era}"], rate[f"bare tools/call {era}"]

@@ -14,16 +14,16 @@ from typing import Any
 from load import CallFailed, HttpClient
 
 ERAS = ("2025-11-25", "2026-07-28")
-LOOKS = 4
-ANSWER_WITHIN_S = 60
-AGAIN_AFTER_S = 0.5
+QUERIES_PER_VIDEO = 4
+ANSWER_TIMEOUT_S = 60
+RETRY_DELAY_S = 0.5
 
 
 class Refused(Exception):
-    """A tool said no: `outcome`, and its words."""
+    """A tool refused a call, with this `outcome` and message."""
 
-    def __init__(self, outcome: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
         self.outcome = outcome
 
 
@@ -33,19 +33,19 @@ class Call:
 
     tool: str
     ended_at: float
-    took_s: float
+    duration_s: float
     error: str | None
 
 
 @dataclass(slots=True)
 class Findings:
-    """What all of them saw."""
+    """The calls and results of all people."""
 
     calls: list[Call] = field(default_factory=list)
-    told: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Outcomes that were told for each prompt, oldest first; `no answer` where there was none."""
+    outcomes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Outcomes for each prompt, oldest first; `no answer` if there was none."""
     task_ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Tasks that were told for each prompt."""
+    """Reported tasks for each prompt."""
 
     @property
     def errors(self) -> Counter[str]:
@@ -53,7 +53,7 @@ class Findings:
 
 
 class Person:
-    """One connection of somebody who works for as long as there is time."""
+    """One connection of a person who works until a deadline."""
 
     def __init__(self, number: int, urls: Sequence[str], token: str, findings: Findings) -> None:
         self._number = number
@@ -63,12 +63,12 @@ class Person:
         self._turn = number
         self._client: HttpClient | None = None
 
-    async def work(self, until: float) -> None:
+    async def work(self, deadline: float) -> None:
         """Make a video, look at it, list; over and over."""
         number = 0
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             number += 1
-            await self._converse(f"person {self._number}, video {number}", until, twice=number % 5 == 0)
+            await self._converse(f"person {self._number}, video {number}", deadline, twice=number % 5 == 0)
         if self._client is not None:
             self._client.close()
 
@@ -80,63 +80,63 @@ class Person:
             return False
         return True
 
-    async def _converse(self, prompt: str, until: float, *, twice: bool) -> None:
-        task_id = await self._create(prompt, until)
+    async def _converse(self, prompt: str, deadline: float, *, twice: bool) -> None:
+        task_id = await self._create(prompt, deadline)
         if twice and task_id is not None:
-            await self._create(prompt, until)
-        looks: list[tuple[str, dict[str, Any]]] = [("get_video", {"task_id": task_id})] if task_id is not None else []
-        for tool, arguments in (*looks * LOOKS, ("list_videos", {"limit": 3})):
+            await self._create(prompt, deadline)
+        queries: list[tuple[str, dict[str, Any]]] = [("get_video", {"task_id": task_id})] if task_id is not None else []
+        for tool, arguments in (*queries * QUERIES_PER_VIDEO, ("list_videos", {"limit": 3})):
             try:
                 await self._call(tool, **arguments)
             except (Refused, OSError):
-                await asyncio.sleep(AGAIN_AFTER_S)
+                await asyncio.sleep(RETRY_DELAY_S)
 
-    async def _create(self, prompt: str, until: float) -> str | None:
-        """The task; None where nobody knows, or time is up. What was not submitted, or not answered, is asked again."""
-        told = self._findings.told[prompt]
-        while time.monotonic() < until:
+    async def _create(self, prompt: str, deadline: float) -> str | None:
+        """Create a video, and return its task; None if unknown, or time is up. Retries what was not submitted."""
+        outcomes = self._findings.outcomes[prompt]
+        while time.monotonic() < deadline:
             try:
                 result = await self._call("create_video", prompt=prompt)
             except Refused as refusal:
-                told.append(refusal.outcome)
+                outcomes.append(refusal.outcome)
                 if refusal.outcome == "unknown":
                     return None
             except OSError:
-                told.append("no answer")
+                outcomes.append("no answer")
             else:
-                told.append(result["outcome"])
-                if "task_id" not in result:  # sent, and the answer is not there yet
+                outcomes.append(result["outcome"])
+                if "task_id" not in result:  # sent, but not answered yet
                     return None
                 self._findings.task_ids[prompt].add(result["task_id"])
                 return str(result["task_id"])
-            await asyncio.sleep(AGAIN_AFTER_S)
+            await asyncio.sleep(RETRY_DELAY_S)
         return None
 
     async def _call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """What a tool answers. Raises Refused, and OSError where there was no answer."""
-        began, error = time.monotonic(), None
+        """Call a tool and return its result. Raises Refused, or OSError if there was no answer."""
+        started_at, error = time.monotonic(), None
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                client = await self._connected()
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                client = await self._connect()
                 _, body = await client.send(client.request("tools/call", {"name": tool, "arguments": arguments}))
             return dict(_result(body)["structuredContent"])
         except CallFailed as failure:
             result = _result(failure.body)
             structured = result.get("structuredContent") or {}
-            words = next((part["text"] for part in result.get("content", ())), str(failure))
-            error = f"{tool}: {words[:100].splitlines()[0]}"
-            if "outcome" not in structured:  # not the tool's: the session is not known there, perhaps
-                self._leave()
+            message = next((part["text"] for part in result.get("content", ())), str(failure))
+            error = f"{tool}: {message[:100].splitlines()[0]}"
+            if "outcome" not in structured:  # not from the tool: the server may not know the session
+                self._switch_server()
             raise Refused(structured.get("outcome", "no answer"), error) from None
         except (OSError, EOFError) as failure:
             error = f"{tool}: no answer ({type(failure).__name__})"
-            self._leave()
+            self._switch_server()
             raise OSError(error) from None
         finally:
-            ended = time.monotonic()
-            self._findings.calls.append(Call(tool, ended, ended - began, error))
+            ended_at = time.monotonic()
+            self._findings.calls.append(Call(tool, ended_at, ended_at - started_at, error))
 
-    async def _connected(self) -> HttpClient:
+    async def _connect(self) -> HttpClient:
         if self._client is None:
             client = HttpClient(self._urls[self._turn % len(self._urls)], ERAS[self._number % 2], self._token)
             try:
@@ -147,8 +147,8 @@ class Person:
             self._client = client
         return self._client
 
-    def _leave(self) -> None:
-        """Go on at the next server."""
+    def _switch_server(self) -> None:
+        """Continue with the next server."""
         self._turn += 1
         if self._client is not None:
             self._client.close()
@@ -156,15 +156,15 @@ class Person:
 
 
 def _result(body: bytes) -> dict[str, Any]:
-    """What a tool answered; empty where there is nothing of the kind."""
+    """The result of a tool call; empty if there is none."""
     lines = [line.removeprefix(b"data: ") for line in body.split(b"\n") if line.startswith((b"data: {", b"{"))]
     result: dict[str, Any] = json.loads(lines[-1]).get("result", {}) if lines else {}
     return result
 
 
-async def crowd(urls: Sequence[str], tokens: Sequence[str], clients: int, until: float) -> Findings:
+async def crowd(urls: Sequence[str], tokens: Sequence[str], clients: int, deadline: float) -> Findings:
     """So many people at work until then (of the monotonic clock), spread over the servers one after the other."""
     findings = Findings()
     people = [Person(number, urls, tokens[number % len(tokens)], findings) for number in range(clients)]
-    await asyncio.gather(*(person.work(until) for person in people))
+    await asyncio.gather(*(person.work(deadline) for person in people))
     return findings

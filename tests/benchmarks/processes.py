@@ -1,4 +1,4 @@
-"""Processes that are measured: started here, spoken to by line, ended by their id, with what they used."""
+"""Processes that are measured: started, talked to line by line, ended by their id, with their usage of resources."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SORA = (sys.executable, "-m", "sora_mcp")
-BARE = (sys.executable, str(HERE / "bare_server.py"))
-GATEWAY = (sys.executable, str(HERE / "gateway.py"))
-LOAD = (sys.executable, str(HERE / "load.py"))
+BARE = (sys.executable, str(FOLDER / "bare_server.py"))
+GATEWAY = (sys.executable, str(FOLDER / "gateway.py"))
+LOAD = (sys.executable, str(FOLDER / "load.py"))
 Env = Mapping[str, str]
 _NOTHING: Env = MappingProxyType({})
-_LEFT_OUT = ("SORA_", "PYTHONDONTWRITEBYTECODE")
+_REMOVED_VARIABLES = ("SORA_", "PYTHONDONTWRITEBYTECODE")
 """Variables that no process gets: the packages beside ours were compiled when they were installed, so that ours is to
 be compiled once, too."""
 
@@ -37,17 +37,17 @@ class Usage:
 
 
 class Process:
-    """A process with a pipe on stdin and stdout. On leaving it is killed: how it ends is not what is measured."""
+    """A process with a pipe on stdin and stdout. It is killed on exit: shutdown is not measured."""
 
     def __init__(self, command: tuple[str, ...], env: Env = _NOTHING, *, stderr: int | None = None) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
-        self._began = time.perf_counter()
-        self._answered = self._began
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_VARIABLES)}
+        self._started_at = time.perf_counter()
+        self._answered_at = self._started_at
         self._process = subprocess.Popen(  # noqa: S603 - our own commands
             command, env=clean | dict(env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
         )
         self._number = 0
-        self._used: Usage | None = None
+        self._usage: Usage | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -57,13 +57,13 @@ class Process:
 
     @property
     def memory_bytes(self) -> int:
-        """What it holds in memory now. Linux only."""
+        """Its resident memory now. Linux only."""
         pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def descriptors(self) -> int:
-        """How many it has open now. Linux only."""
+        """The number of its open descriptors now. Linux only."""
         return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
     def address(self) -> str:
@@ -76,8 +76,8 @@ class Process:
 
         def copy() -> None:
             with os.fdopen(descriptor, "rb", buffering=0), log.open("ab", buffering=0) as file:
-                while said := os.read(descriptor, 65536):
-                    file.write(said)
+                while chunk := os.read(descriptor, 65536):
+                    file.write(chunk)
 
         assert self._process.stderr is not None
         descriptor = os.dup(self._process.stderr.fileno())
@@ -95,7 +95,7 @@ class Process:
         self._number += 1
         self._write({"jsonrpc": "2.0", "id": self._number, "method": method, "params": params})
         for line in self._process.stdout:
-            self._answered = time.perf_counter()
+            self._answered_at = time.perf_counter()
             answer = json.loads(line)
             if answer.get("id") == self._number:
                 result: dict[str, Any] = answer["result"]
@@ -113,47 +113,47 @@ class Process:
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()
 
-    def finish(self, given: bytes) -> bytes:
-        """Write `given` and end of input; everything it writes until it closes stdout."""
+    def finish(self, stdin: bytes) -> bytes:
+        """Write `stdin` and end of input; everything it writes until it closes stdout."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(given)
+        self._process.stdin.write(stdin)
         self._process.stdin.close()
         return self._process.stdout.read()
 
     def end(self) -> Usage:
-        """Kill it, if it still runs; what it used."""
-        if self._used is None:
+        """Kill it if it is still running, and return its usage."""
+        if self._usage is None:
             self._process.kill()
         return self.wait()
 
     def wait(self) -> Usage:
-        """What it used, once it has ended."""
-        if self._used is None:
-            self._used = self._reap()
-        return self._used
+        """Wait for its exit, and return its usage."""
+        if self._usage is None:
+            self._usage = self._reap()
+        return self._usage
 
     def _reap(self) -> Usage:
-        _, status, used = os.wait4(self._process.pid, 0)
-        ended = self._answered if self._answered > self._began else time.perf_counter()
+        _, status, usage = os.wait4(self._process.pid, 0)
+        ended_at = self._answered_at if self._answered_at > self._started_at else time.perf_counter()
         self._process.returncode = os.waitstatus_to_exitcode(status)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
-        peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return Usage(used.ru_utime + used.ru_stime, ended - self._began, peak, self._process.returncode)
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Usage(usage.ru_utime + usage.ru_stime, ended_at - self._started_at, peak, self._process.returncode)
 
 
-def run(command: tuple[str, ...], env: Env = _NOTHING, given: str = "") -> tuple[Usage, str]:
+def run(command: tuple[str, ...], env: Env = _NOTHING, stdin: str = "") -> tuple[Usage, str]:
     """Run a command to its end: what it used, and what it wrote. Raises RuntimeError where it fails."""
     process = Process(command, env, stderr=subprocess.STDOUT)
-    written = process.finish(given.encode()).decode()
-    used = process.wait()
-    if used.status:
-        raise RuntimeError(f"{' '.join(command)} ended with {used.status}: {written}")
-    return used, written
+    output = process.finish(stdin.encode()).decode()
+    usage = process.wait()
+    if usage.status:
+        raise RuntimeError(f"{' '.join(command)} ended with {usage.status}: {output}")
+    return usage, output
 
 
 def serving(command: tuple[str, ...], env: Env = _NOTHING) -> Process:
-    """A server that says its address on stderr."""
+    """Start a server that prints its address on stderr."""
     return Process(command, env, stderr=subprocess.PIPE)

@@ -22,15 +22,15 @@ SERVE = (*SORA, "serve", "--transport", "streamable-http", "--port")
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Where the servers keep what they paid for. `postgres`: only one that was started here can be disturbed."""
+    """The ledger of the servers. `postgres` is set if it was started here, and so can be disturbed."""
 
     url: str | None = None
     postgres: Cluster | None = None
 
 
 @contextmanager
-def ledger_of(kind: str) -> Iterator[Ledger]:
-    """A file, or a database: that of SORA_LEDGER_URL, or one of its own. Ends the program where there is none."""
+def open_ledger(kind: str) -> Iterator[Ledger]:
+    """A file, or a database: that of SORA_LEDGER_URL, or a new one. Exits the program if there is none."""
     if kind == "sqlite":
         yield Ledger()
     elif url := os.environ.get("SORA_LEDGER_URL"):
@@ -43,7 +43,7 @@ def ledger_of(kind: str) -> Iterator[Ledger]:
 
 
 def own_postgres() -> AbstractContextManager[Cluster] | None:
-    """A PostgreSQL of one's own; None where it is not installed."""
+    """A new PostgreSQL; None if it is not installed."""
     return running_cluster("max_connections=200", on_disk=True) if programs() is not None else None
 
 
@@ -61,7 +61,7 @@ class Replicas:
 
     def __enter__(self) -> Self:
         for number in range(len(self.env)):
-            self._processes.append(self._started(number, "0"))
+            self._processes.append(self._start_process(number, "0"))
             self.urls.append(self._processes[number].address())
             self._processes[number].drain(self._log(number))
         return self
@@ -71,12 +71,12 @@ class Replicas:
             process.end()
 
     def kill(self, number: int) -> None:
-        """Kill one: it can do nothing any more."""
+        """Kill one server."""
         self._processes[number].end()
 
     def start(self, number: int) -> None:
         """Start it again at its address, and wait until it serves."""
-        process = self._started(number, str(urlsplit(self.urls[number]).port))
+        process = self._start_process(number, str(urlsplit(self.urls[number]).port))
         process.address()
         process.drain(self._log(number))
         self._processes[number] = process
@@ -89,17 +89,17 @@ class Replicas:
     def process(self, number: int) -> Process:
         return self._processes[number]
 
-    def use(self) -> list[Mapping[str, float]]:
-        """Megabytes and descriptors of each now; nothing for one that does not run."""
-        used: list[Mapping[str, float]] = []
+    def usage(self) -> list[Mapping[str, float]]:
+        """Megabytes and descriptors of each server now; empty for one that is not running."""
+        usages: list[Mapping[str, float]] = []
         for process in self._processes:
             try:
-                used.append({"mb": process.memory_bytes / 1e6, "descriptors": process.descriptors})
+                usages.append({"mb": process.memory_bytes / 1e6, "descriptors": process.descriptors})
             except (OSError, IndexError):
-                used.append({})
-        return used
+                usages.append({})
+        return usages
 
-    def _started(self, number: int, port: str) -> Process:
+    def _start_process(self, number: int, port: str) -> Process:
         return serving((*SERVE, port), self.env[number])
 
     def _log(self, number: int) -> Path:

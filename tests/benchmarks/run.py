@@ -87,9 +87,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: about half a minute")
     parser.add_argument("--million", action="store_true", help="also a ledger of 1,000,000 rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as JSON")
-    given = parser.parse_args()
-    effort = QUICK if given.quick else FULL
-    if given.million:
+    arguments = parser.parse_args()
+    effort = QUICK if arguments.quick else FULL
+    if arguments.million:
         effort = replace(effort, ledger_rows=(*effort.ledger_rows, 1_000_000))
     began = time.perf_counter()
     rows = []
@@ -100,16 +100,18 @@ def main() -> None:
             sys.stderr.flush()
     sys.stderr.write(f" {time.perf_counter() - began:.0f} s\n")
     sys.stdout.write(table(rows) + "\n")
-    if given.json:
-        where = {
+    if arguments.json:
+        environment = {
             "python": platform.python_version(),
             "system": platform.platform(),
             "cpus": os.cpu_count(),
             "mcp": version("mcp"),
             "sora_mcp": version("sora-mcp"),
         }
-        text = json.dumps({"where": where, "rows": [asdict(row) | {"missed": row.missed} for row in rows]}, indent=2)
-        given.json.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(
+            {"where": environment, "rows": [asdict(row) | {"missed": row.missed} for row in rows]}, indent=2
+        )
+        arguments.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

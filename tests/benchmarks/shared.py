@@ -29,7 +29,7 @@ from checks import check
 from load import HttpClient
 from people import ERAS, Findings, crowd
 from processes import BARE, GATEWAY, LOAD, SORA, Env, Process, run, serving
-from replicas import Ledger, Replicas, ledger_of
+from replicas import Ledger, Replicas, open_ledger
 
 PEOPLE = 10
 PARTS = 12
@@ -47,7 +47,7 @@ class Course:
         self._seconds = seconds
         self._began = time.monotonic()
         self._events: list[tuple[float, str]] = []
-        self._used: list[str] = []
+        self._usage: list[str] = []
 
     @property
     def ends_at(self) -> float:
@@ -59,9 +59,9 @@ class Course:
             await self._until(part / PARTS)
             used = [
                 f"{each['mb']:.0f} MB {each['descriptors']:.0f} fds" if each else "gone"
-                for each in self._replicas.use()
+                for each in self._replicas.usage()
             ]
-            self._used.append(", ".join(used))
+            self._usage.append(", ".join(used))
 
     async def disturb(self) -> None:
         """Everything that goes wrong, one after the other."""
@@ -85,15 +85,15 @@ class Course:
         """A line for each part."""
         yield f"{'s':>5} {'calls/s':>8} {'errors':>7} {'p50 ms':>7} {'p99 ms':>8}  each server; what happened"
         length = self._seconds / PARTS
-        for part, used in enumerate(self._used):
+        for part, used in enumerate(self._usage):
             begin, end = (self._began + length * each for each in (part, part + 1 if part + 1 < PARTS else 1e9))
             calls = [call for call in findings.calls if begin <= call.ended_at < end]
-            times = sorted(call.took_s for call in calls)
+            times = sorted(call.duration_s for call in calls)
             errors = sum(call.error is not None for call in calls)
-            happened = "; ".join(event for at, event in self._events if begin <= at < end)
+            events = "; ".join(event for at, event in self._events if begin <= at < end)
             yield (
                 f"{length * (part + 1):5.0f} {len(calls) / length:8.0f} {errors:7} {share(times, 0.5) * 1000:7.0f}"
-                f" {share(times, 0.99) * 1000:8.0f}  {used}; {happened}".rstrip("; ")
+                f" {share(times, 0.99) * 1000:8.0f}  {used}; {events}".rstrip("; ")
             )
 
     async def _until(self, part: float) -> None:
@@ -107,39 +107,39 @@ class Course:
         self._events.append((time.monotonic(), event))
 
 
-def at_once(
-    replicas: Replicas, ledger: Ledger, tokens: list[str], asked: argparse.Namespace
+def run_together(
+    replicas: Replicas, ledger: Ledger, tokens: list[str], arguments: argparse.Namespace
 ) -> tuple[Findings, Report]:
     """All of them, and how it went."""
 
     async def together() -> tuple[Findings, Course]:
-        course = Course(replicas, ledger, asked.seconds)
-        everybody = [crowd(replicas.urls, tokens, asked.clients, course.ends_at), course.watch()]
-        findings, *_ = await asyncio.gather(*everybody, *([course.disturb()] if asked.disturb else []))
+        course = Course(replicas, ledger, arguments.seconds)
+        tasks = [crowd(replicas.urls, tokens, arguments.clients, course.ends_at), course.watch()]
+        findings, *_ = await asyncio.gather(*tasks, *([course.disturb()] if arguments.disturb else []))
         assert isinstance(findings, Findings)
         return findings, course
 
     findings, course = asyncio.run(together())
     sys.stdout.write("\n".join(course.lines(findings)) + "\n")
-    for words, number in findings.errors.most_common(8):
-        sys.stdout.write(f"{number:6} times {words}\n")
-    times = sorted(call.took_s for call in findings.calls)
-    took = {
-        tool: sorted(call.took_s for call in findings.calls if call.tool == tool)
+    for message, number in findings.errors.most_common(8):
+        sys.stdout.write(f"{number:6} times {message}\n")
+    times = sorted(call.duration_s for call in findings.calls)
+    durations = {
+        tool: sorted(call.duration_s for call in findings.calls if call.tool == tool)
         for tool in ("create_video", "get_video", "list_videos")
     }
     return findings, {
         "cores": os.cpu_count() or 1,
         "replicas": len(replicas.urls),
-        "clients": asked.clients,
+        "clients": arguments.clients,
         "calls": len(times),
-        "calls_per_s": len(times) / asked.seconds,
+        "calls_per_s": len(times) / arguments.seconds,
         "error_rate": findings.errors.total() / max(1, len(times)),
         "p50_ms": share(times, 0.5) * 1000,
         "p99_ms": share(times, 0.99) * 1000,
     } | {
-        f"{tool}_p{percent}_ms": share(of_tool, percent / 100) * 1000
-        for tool, of_tool in took.items()
+        f"{tool}_p{percent}_ms": share(values, percent / 100) * 1000
+        for tool, values in durations.items()
         for percent in (50, 99)
     }
 
@@ -149,38 +149,38 @@ def share(values: list[float], part: float) -> float:
     return values[min(len(values) - 1, int(len(values) * part))] if values else 0.0
 
 
-def looking(urls: list[str], token: str, task_id: str, rounds: int, calls: int) -> Report:
+def measure_queries(urls: list[str], token: str, task_id: str, rounds: int, calls: int) -> Report:
     """get_video per second: of one server, of all of them, and as a share of what the SDK alone manages with the same
     kind of token."""
     with serving((*BARE, "--http", "--token", token)) as bare:
         servers = {"one": urls[:1], "bare": [bare.address()]} | ({"all": urls} if len(urls) > 1 else {})
         trivial = {"name": "one", "arguments": {"text": "x"}}
-        look = {"name": "get_video", "arguments": {"task_id": task_id}}
+        query = {"name": "get_video", "arguments": {"task_id": task_id}}
         targets = [
             {
-                "label": f"{who} {era}",
+                "label": f"{name} {era}",
                 "urls": at,
                 "era": era,
                 "method": "tools/call",
-                "params": trivial if who == "bare" else look,
+                "params": trivial if name == "bare" else query,
                 "token": token,
             }
             for era in ERAS
-            for who, at in servers.items()
+            for name, at in servers.items()
         ]
         plan = {"targets": targets, "rounds": rounds, "calls": calls}
-        rates = json.loads(run(LOAD, given=json.dumps(plan))[1])["calls_per_s"]
+        rates = json.loads(run(LOAD, stdin=json.dumps(plan))[1])["calls_per_s"]
     report: Report = {}
     for era in ERAS:
-        ours, theirs = median(rates[f"one {era}"]), median(rates[f"bare {era}"])
-        report |= {f"get_video_per_s {era}": ours, f"bare_per_s {era}": theirs, f"ratio {era}": ours / theirs}
+        ours, bare_rate = median(rates[f"one {era}"]), median(rates[f"bare {era}"])
+        report |= {f"get_video_per_s {era}": ours, f"bare_per_s {era}": bare_rate, f"ratio {era}": ours / bare_rate}
         if len(urls) > 1:
             every = median(rates[f"all {era}"])
             report |= {f"get_video_per_s of {len(urls)} {era}": every, f"times one {era}": every / ours}
     return report
 
 
-def remembering(
+def measure_memory(
     server: Process, url: str, token: str, task_id: str, *, conversations: int, sessions: int
 ) -> Iterator[Report]:
     """Megabytes that the server holds: before, after so many conversations, and with so many sessions left open."""
@@ -218,42 +218,48 @@ async def _leave_open(url: str, token: str, times: int) -> None:
         client.close()
 
 
-def tokens_of(people: int, env: Env) -> list[str]:
+def create_tokens(people: int, env: Env) -> list[str]:
     """A token for each."""
     names = [f"person{number}" for number in range(people)]
     return [json.loads(run((*SORA, "token", "add", name, "--json"), env)[1])["token"] for name in names]
 
 
-def measure(folder: Path, asked: argparse.Namespace) -> Iterator[Report]:
+def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[Report]:
     """Everything, one after the other."""
-    slowly = ("--answer-after", "0.2") if asked.disturb else ()  # so that servers are killed in the middle of a POST
-    with serving((*GATEWAY, *slowly)) as gateway, ledger_of(asked.ledger) as ledger:
+    delay = ("--answer-after", "0.2") if arguments.disturb else ()  # so that servers are killed in the middle of a POST
+    with serving((*GATEWAY, *delay)) as gateway, open_ledger(arguments.ledger) as ledger:
         address = gateway.address()
         env = {"SORA_BASE_URL": address, "SORA_API_KEY": "sk-benchmark", "SORA_AUTH": "tokens"}
-        replicas = Replicas(asked.replicas, folder, env, ledger)
-        tokens = tokens_of(PEOPLE, replicas.env[0])
+        replicas = Replicas(arguments.replicas, folder, env, ledger)
+        tokens = create_tokens(PEOPLE, replicas.env[0])
         with replicas:
             url = replicas.urls[0]
-            findings, report = at_once(replicas, ledger, tokens, asked)
+            findings, report = run_together(replicas, ledger, tokens, arguments)
             yield report
             with urlopen(f"{address}/accepted") as reply:  # noqa: S310 - our own gateway
                 accepted: dict[str, list[str]] = json.load(reply)
             yield asyncio.run(check(replicas, ledger, tokens[0], accepted, findings))
             task_id = accepted["person 0, video 1"][0]
-            if asked.rounds:
-                yield looking(replicas.urls, tokens[0], task_id, asked.rounds, asked.calls)
-            if asked.conversations:
-                yield from remembering(
+            if arguments.rounds:
+                yield measure_queries(replicas.urls, tokens[0], task_id, arguments.rounds, arguments.calls)
+            if arguments.conversations:
+                yield from measure_memory(
                     replicas.process(0),
                     url,
                     tokens[0],
                     task_id,
-                    conversations=asked.conversations,
-                    sessions=asked.sessions,
+                    conversations=arguments.conversations,
+                    sessions=arguments.sessions,
                 )
 
 
-WRONG = ("posts_beyond_one_of_an_intent", "accepted_without_a_row", "told_otherwise", "lost_tasks", "still_sending")
+MUST_BE_ZERO = (
+    "posts_beyond_one_of_an_intent",
+    "accepted_without_a_row",
+    "told_otherwise",
+    "lost_tasks",
+    "still_sending",
+)
 """What has to be 0."""
 
 
@@ -270,18 +276,18 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=10_000, help="0 leaves that out, and the sessions")
     parser.add_argument("--sessions", type=int, default=2000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     report: Report = {}
     with TemporaryDirectory() as folder:
-        for figures in measure(Path(folder), asked):
+        for figures in measure(Path(folder), arguments):
             report |= figures
             for name, value in figures.items():
                 sys.stdout.write(f"{name:40} {value:12,.4g}\n")
             sys.stdout.flush()
-    if asked.json:
-        asked.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    if wrong := [name for name in WRONG if report[name]]:
-        sys.exit(f"Not as it has to be: {', '.join(wrong)}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if nonzero := [name for name in MUST_BE_ZERO if report[name]]:
+        sys.exit(f"Not as it has to be: {', '.join(nonzero)}")
 
 
 if __name__ == "__main__":

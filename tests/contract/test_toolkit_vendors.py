@@ -83,8 +83,8 @@ def test_google_genai_can_turn_the_tools_of_mcp_into_its_own(*, agent_platform: 
 
 def check(model: Model, said: str | None, *, pictures: int = 1) -> None:
     """The script was played to its end: one mistake was told as such, the sheet was seen, the file is a video."""
-    assert len(model.told) == len(SCRIPT)
-    assert ["error" in each for each in model.told] == [True] + [False] * (len(SCRIPT) - 1)
+    assert len(model.results) == len(SCRIPT)
+    assert ["error" in each for each in model.results] == [True] + [False] * (len(SCRIPT) - 1)
     assert [picture[:4] for picture in model.pictures] == [b"\xff\xd8\xff\xe0"] * pictures
     assert said is not None
     assert media.probe(Path(said.strip().removeprefix("Saved as "))).codec == "h264"

@@ -111,10 +111,10 @@ class User:
 
 
 async def test_a_whole_conversation_with_both(house: House, era: Era) -> None:
-    heard: list[float] = []
+    updates: list[float] = []
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 - likewise
-        heard.append(progress)
+        updates.append(progress)
 
     with anyio.fail_after(60):
         async with house.client("ann", era) as ann:
@@ -125,7 +125,7 @@ async def test_a_whole_conversation_with_both(house: House, era: Era) -> None:
             assert (await call(ann, "view_video", task_id=task_id))["content"]
             assert (await call(ann, "download_video", task_id=task_id))["outcome"] == "saved"
             assert task_id in [each["task_id"] for each in (await call(ann, "list_videos"))["videos"]]
-    assert heard
+    assert updates
     assert set(house.servers.balancer.served) == {0, 1}
 
 
@@ -143,18 +143,21 @@ async def test_whichever_server_asks_the_user_is_asked_once_and_their_yes_counts
 
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_a_subscriber_at_one_is_told_of_what_another_found_out(house: House, era: Era, turns: int) -> None:
-    ears = ChangeListener()
+    listener = ChangeListener()
     with anyio.fail_after(60):
-        async with house.client("ann", era, ears=ears) as ann, house.client("ann", at=turns) as elsewhere:
+        async with (
+            house.client("ann", era, message_handler=listener) as ann,
+            house.client("ann", at=turns) as elsewhere,
+        ):
             for _ in range(turns):
                 await ann.list_tools()
             task_id = await made(elsewhere, f"told {era} {turns}")
-            async with ears.on(ann, f"sora://videos/{task_id}"):
-                heard = len(ears.heard)
+            async with listener.subscribed(ann, f"sora://videos/{task_id}"):
+                count = len(listener.received)
                 house.finish()
                 await call(elsewhere, "get_video", task_id=task_id, wait_seconds=30)
-                await ears.hears(f"sora://videos/{task_id}", heard + 1)
-                await ears.until_succeeded(ann, f"sora://videos/{task_id}")
+                await listener.wait_for(f"sora://videos/{task_id}", count + 1)
+                await listener.wait_until_succeeded(ann, f"sora://videos/{task_id}")
 
 
 async def test_a_wait_at_one_ends_when_another_finds_out(house: House) -> None:

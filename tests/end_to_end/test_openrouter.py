@@ -39,7 +39,7 @@ ONE = {
 }
 LIST = {"data": [ONE, {"id": "maker/two", "supported_durations": [6]}]}
 JOB = {"id": "gen-vid-1790000000-abcdefghijklmnopqrst", "polling_url": "https://evil.example/x", "status": "pending"}
-TAKEN_NEXT = says(JOB | {"id": NEXT_ID.decode()}, 202)
+ACCEPTED_NEXT = says(JOB | {"id": NEXT_ID.decode()}, 202)
 """Every create gets an id of its own."""
 DONE = JOB | {"status": "completed"}
 PROMPT = {"prompt": "fly man", "width": 1280, "height": 720}
@@ -140,7 +140,7 @@ async def test_without_a_model_the_listed_ones_are_named(serve: Serve, gateway: 
 async def test_the_list_is_kept_for_a_day_beside_the_ledger(
     serve: Serve, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", VIDEOS, TAKEN_NEXT)
+    gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
     for wish in ("one", "two"):
         async with serve() as client:
             await assert_accepted(client, "create_video", PROMPT | {"prompt": wish})
@@ -168,7 +168,7 @@ async def test_the_list_is_kept_for_a_day_beside_the_ledger(
 async def test_while_there_is_no_list_what_was_kept_is_used_and_without_that_nothing_is_paid(
     answer: Answer, serve: Serve, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", VIDEOS, TAKEN_NEXT)
+    gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
     gateway.on("GET", MODELS, answer)
     async with serve() as client:
         told = await assert_refused(client, "create_video", PROMPT, "What the models take is not known")
@@ -195,7 +195,7 @@ async def test_while_there_is_no_list_what_was_kept_is_used_and_without_that_not
 async def test_a_kept_list_that_is_damaged_is_asked_for_again(
     content: str, serve: Serve, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", VIDEOS, TAKEN_NEXT)
+    gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
     async with serve() as client:
         await assert_accepted(client, "create_video", PROMPT)
     kept(tmp_path).write_text(content)
@@ -240,7 +240,7 @@ async def test_what_is_sent_as_the_same_is_a_duplicate_however_it_was_asked_for(
 ) -> None:
     as_told = BARE | {"width": 1280, "height": 720, "n_frames": 150}
     for first, again in ((BARE, as_told), (as_told | {"prompt": "ship"}, BARE | {"prompt": "ship"})):
-        gateway.on("POST", VIDEOS, TAKEN_NEXT)
+        gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
         async with serve() as client:
             task_id = (await assert_accepted(client, "create_video", first)).data["task_id"]
             assert (await assert_accepted(client, "create_video", again)).data["task_id"] == task_id
@@ -250,7 +250,7 @@ async def test_what_is_sent_as_the_same_is_a_duplicate_however_it_was_asked_for(
 async def test_another_size_than_the_one_that_is_sent_for_none_is_another_request(
     serve: Serve, gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", VIDEOS, TAKEN_NEXT)
+    gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
     async with serve() as client:
         await assert_accepted(client, "create_video", BARE)
         await assert_accepted(client, "create_video", BARE | {"width": 720, "height": 1280})
@@ -263,7 +263,7 @@ async def test_another_list_makes_no_other_request_of_the_same(state: str, serve
         gateway.on("POST", VIDEOS, Answer(500, b"{}"))
     async with serve(seed=7) as client:
         await ask(client, "create_video", BARE)
-        gateway.on("POST", VIDEOS, TAKEN_NEXT)
+        gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
         await renew(client, gateway, OTHER_LIST)
         await ask(client, "create_video", BARE)
     assert len(of(gateway, "POST")) == 1

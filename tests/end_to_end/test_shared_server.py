@@ -241,8 +241,8 @@ async def test_only_whose_video_it_is_are_told(shared: Make, gateway: FaultGatew
     with anyio.fail_after(60):
         async with (
             team(shared()) as made,
-            made.client("ann", ears_era, ears=ears("ann")) as ann,
-            made.client("ben", ears_era, ears=ears("ben")) as ben,
+            made.client("ann", ears_era, message_handler=ears("ann")) as ann,
+            made.client("ben", ears_era, message_handler=ears("ben")) as ben,
             anyio.create_task_group() as listening,
         ):
             assert await create(ann) == "task_1"

@@ -33,35 +33,35 @@ def running(progress: int) -> Answer:
 async def test_a_subscriber_is_told_when_state_or_progress_change(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    ears, holds = ChangeListener(), [Hold(), Hold(), Hold()]
+    listener, holds = ChangeListener(), [Hold(), Hold(), Hold()]
     answers = running(10), running(60), finished(f"{gateway.address}/media/one.mp4")
     gateway.on("GET", CREATE, *(replace(answer, hold=hold) for answer, hold in zip(answers, holds, strict=True)))
     with anyio.fail_after(20):
-        async with Client(remote(), mode=era, message_handler=ears) as client:
+        async with Client(remote(), mode=era, message_handler=listener) as client:
             uri = f"sora://videos/{await create(client)}"
-            async with ears.on(client, uri):
+            async with listener.subscribed(client, uri):
                 for hold in holds:
                     await hold.reached.wait()
-                    heard = len(ears.heard)
+                    count = len(listener.received)
                     hold.release.set()
-                    await ears.hears(uri, heard + 1)
-                await ears.until_succeeded(client, uri)
+                    await listener.wait_for(uri, count + 1)
+                await listener.wait_until_succeeded(client, uri)
 
 
 async def test_a_subscriber_is_told_what_another_process_found_out(
     era: Era, remote: Callable[..., Any], make_settings: Callable[..., Settings], gateway: FaultGateway
 ) -> None:
-    ears = ChangeListener()
+    listener = ChangeListener()
     gateway.on("POST", CREATE, Answer(502, b"<html>"))
     with anyio.fail_after(20):
-        async with Client(remote(), mode=era, message_handler=ears) as client:
+        async with Client(remote(), mode=era, message_handler=listener) as client:
             made = await client.call_tool("create_video", {"prompt": "fly man"})
             request_id = made.structured_content["request_id"]
             uri = f"sora://videos/{request_id}"
-            async with ears.on(client, uri):
+            async with listener.subscribed(client, uri):
                 async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as other:
                     await other.settle(request_id, "task_late")
-                await ears.hears(uri)
+                await listener.wait_for(uri)
 
 
 @pytest.mark.parametrize("was_used", [True, False])
@@ -70,17 +70,17 @@ async def test_a_subscriber_of_an_idle_server_is_told_of_what_another_process_ma
 ) -> None:
     gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, running(10), finished(f"{gateway.address}/media/one.mp4"))
-    ears, uri = ChangeListener(), "sora://videos/task_1"
+    listener, uri = ChangeListener(), "sora://videos/task_1"
     with anyio.fail_after(20):
-        async with Client(remote(), mode=era, message_handler=ears) as client:
+        async with Client(remote(), mode=era, message_handler=listener) as client:
             if was_used:
                 await client.call_tool("list_videos", {})
-            async with ears.on(client, uri), Client(remote(), mode=era) as other:
+            async with listener.subscribed(client, uri), Client(remote(), mode=era) as other:
                 assert await create(other) == "task_1"
                 while (await text(other, uri))["state"] != "succeeded":
                     pass
-                await ears.until_succeeded(client, uri)
-                await ears.hears(uri)
+                await listener.wait_until_succeeded(client, uri)
+                await listener.wait_for(uri)
 
 
 async def test_only_what_was_subscribed_to_is_told_and_only_as_long(
@@ -95,28 +95,28 @@ async def test_only_what_was_subscribed_to_is_told_and_only_as_long(
             Client(server, mode=era, message_handler=two) as second,
         ):
             uri = f"sora://videos/{await create(first)}"
-            async with two.on(second, uri), one.on(first, "sora://videos/task_other"):
-                async with one.on(first, uri):
+            async with two.subscribed(second, uri), one.subscribed(first, "sora://videos/task_other"):
+                async with one.subscribed(first, uri):
                     await hold.reached.wait()
-                before = len(one.heard)
+                before = len(one.received)
                 hold.release.set()
-                await two.until_succeeded(second, uri)
-    assert len(one.heard) == before
-    assert set(two.heard) == {uri}
+                await two.wait_until_succeeded(second, uri)
+    assert len(one.received) == before
+    assert set(two.received) == {uri}
 
 
 async def test_a_subscriber_is_told_of_an_unknown_outcome(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    ears = ChangeListener()
+    listener = ChangeListener()
     gateway.on("POST", CREATE, Answer(502, b"<html>"))
     with anyio.fail_after(20):
         async with (
-            Client(remote(), mode=era, message_handler=ears) as client,
-            ears.on(client, "sora://ledger/unsettled"),
+            Client(remote(), mode=era, message_handler=listener) as client,
+            listener.subscribed(client, "sora://ledger/unsettled"),
         ):
             await client.call_tool("create_video", {"prompt": "fly man"})
-            await ears.hears("sora://ledger/unsettled")
+            await listener.wait_for("sora://ledger/unsettled")
 
 
 async def test_a_listener_is_told_of_new_videos(make_settings: Callable[..., Settings]) -> None:
@@ -180,13 +180,13 @@ async def test_a_session_that_has_gone_is_forgotten(make_settings: Callable[...,
 async def test_resources_are_read_and_changes_told_over_the_wire(
     environment: dict[str, str], era: Era, transport: str
 ) -> None:
-    ears = ChangeListener()
-    async with served(environment, transport) as server, Client(server, mode=era, message_handler=ears) as client:
+    listener = ChangeListener()
+    async with served(environment, transport) as server, Client(server, mode=era, message_handler=listener) as client:
         with anyio.fail_after(60):
             task_id = await create(client)
             uri = f"sora://videos/{task_id}"
-            async with ears.on(client, uri):
-                await ears.until_succeeded(client, uri)
+            async with listener.subscribed(client, uri):
+                await listener.wait_until_succeeded(client, uri)
             assert len(await blob(client, f"{uri}/1.mp4", "video/mp4")) > 1000
             with pytest.raises(MCPError) as told:
                 await client.read_resource("sora://nothing")

@@ -222,7 +222,7 @@ async def test_a_slow_handshake_is_waited_for_and_one_that_never_ends_submitted_
     trusted = tmp_path / "ca.pem"
     trusted.write_bytes(authority.pem)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    async with tls_front(gateway.address, authority.server(), handshake_after=handshake_after) as address:
+    async with tls_front(gateway.address, authority.server(), handshake_delay_s=handshake_after) as address:
         settings = make_settings(base_url=address, api_key=KEY, connect_timeout=patience)
         async with Client(build(settings)) as client:
             told = await client.call_tool("create_video", {"prompt": "fly man"})

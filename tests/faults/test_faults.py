@@ -26,8 +26,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def is_told_as_it_is(seen: Outcome) -> bool:
-    said_yes = seen.told in {"accepted", "unknown"} if seen.accepted else seen.told != "accepted"
-    return seen.accepted <= 1 and seen.recorded in AGREES[seen.told] and said_yes
+    said_yes = seen.outcome in {"accepted", "unknown"} if seen.accepted else seen.outcome != "accepted"
+    return seen.accepted <= 1 and seen.recorded in AGREES[seen.outcome] and said_yes
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -70,7 +70,7 @@ def files(ledger: Path) -> dict[Path, bytes]:
 
 def put_back(kept: dict[Path, bytes]) -> None:
     for path, data in kept.items():
-        damage.put_back(path, data)
+        damage.restore(path, data)
 
 
 @pytest.mark.parametrize("name", IN_PLACE)
@@ -138,11 +138,11 @@ async def test_nothing_is_paid_where_an_older_copy_was_written_over_the_file(
         await create(client)
         copied_into_the_file(ledger)
         newer = damage.read(ledger)
-        damage.put_back(ledger, older)
+        damage.restore(ledger, older)
         refused = await create(client, "another")
         assert refused["outcome"] == "not_submitted"
         assert "replaced" in refused["error"]["message"]
-        damage.put_back(ledger, newer)
+        damage.restore(ledger, newer)
         again = await create(client)
         assert again.get("duplicate"), again
     assert len(gateway.creates()) == 2

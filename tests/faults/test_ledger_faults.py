@@ -47,10 +47,10 @@ def check(case: Case, seen: Outcome) -> None:
     assert seen.accepted <= 1
     assert seen.recorded in AGREES[seen.afterwards]
     if (seen.afterwards, seen.recorded) == ("accepted, the first", "rejected, submitted"):
-        assert (seen.told, seen.meanwhile) == ("rejected", "accepted")  # each was told what became of its own
+        assert (seen.outcome, seen.meanwhile) == ("rejected", "accepted")  # each was told what became of its own
     if case.moment in {DURING, AT_REST}:  # the gateway had accepted it by then
         assert seen.posts == 1
-        assert seen.told in {"accepted", "unknown"}
+        assert seen.outcome in {"accepted", "unknown"}
         assert seen.meanwhile in {"accepted, the first", "unknown", "not_submitted", "still waiting"}
         assert seen.afterwards != "accepted"
 

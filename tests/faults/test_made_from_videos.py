@@ -32,7 +32,7 @@ REMIX = ("remix_video", {"source_generation_id": "video_a", "prompt": "at night"
 _ITEMS = [{"generation_id": "video_a"}, {"generation_id": "video_b"}]
 BLEND = ("blend_videos", {"inpaint_items": _ITEMS, "prompt": "one into the other"})
 MODELS = {"remix_video": "Wan-AI/Wan2.1-VACE-14B", "blend_videos": "MiniMaxAI/MiniMax-H3"}
-AT_THE_POST = [case for case in CASES if case.to == "gateway" and not case.greeting]
+AT_THE_POST = [case for case in CASES if case.target == "gateway" and not case.greeting]
 A_FEW = [case for case in AT_THE_POST if case.fault in {"reset", "stall", "plain 500", "400"}]
 AGREES = {"accepted": {"submitted"}, "unknown": {"unknown"}, "rejected": {"rejected"}, "not_submitted": {"rejected"}}
 
@@ -54,7 +54,7 @@ def set_up(gateway: FaultGateway, film: bytes, answer: Answer) -> None:
         gateway.on("GET", f"{VIDEOS}/{name}/content", Answer(200, film, {"Content-Type": "video/mp4"}))
 
 
-TAKEN = says(OBJECT | {"id": NEXT_ID.decode()})
+ACCEPTED = says(OBJECT | {"id": NEXT_ID.decode()})
 
 
 def rows(ledger: Path) -> list[str]:
@@ -66,13 +66,13 @@ def rows(ledger: Path) -> list[str]:
 @pytest.fixture
 async def gateway(film: bytes) -> AsyncIterator[FaultGateway]:
     async with fault_gateway() as opened:
-        set_up(opened, film, TAKEN)
+        set_up(opened, film, ACCEPTED)
         yield opened
 
 
 async def measure(case: Case, tool: str, arguments: dict[str, Any], film: bytes, folder: Path) -> tuple[int, str, str]:
     """How many tasks the gateway made of a call, what was told, and what is recorded."""
-    answer = replace(case.answer, body=TAKEN.body) if case.answer.body == ACCEPTED_NEXT.body else case.answer
+    answer = replace(case.answer, body=ACCEPTED.body) if case.answer.body == ACCEPTED_NEXT.body else case.answer
     patience = 3.0 if case.fault in {"stall", "drip"} else 20.0
     async with fault_gateway() as opened:
         set_up(opened, film, answer)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from model import Model, scripted_model
-from workshop import PROJECT, SERVER, Failed, Told, Workshop
+from workshop import PROJECT, SERVER, Failed, Report, Workshop
 
 MCPB = "@anthropic-ai/mcpb@2.1.2"
 CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.197"
@@ -18,7 +18,7 @@ COPILOT_CLI = "@github/copilot@1.0.102"
 MANIFESTS = PROJECT / "manifests"
 
 
-def mcpb(shop: Workshop) -> Told:
+def mcpb(shop: Workshop) -> Report:
     """The bundle for Claude Desktop."""
     npm, bundle = shop.npm(MCPB), shop.scratch / "sora.mcpb"
     shop.do("mcpb", "validate", MANIFESTS / "mcpb" / "manifest.json", npm=npm)
@@ -30,7 +30,7 @@ def mcpb(shop: Workshop) -> Told:
     return (), f"validate, pack ({len(packed)} files)"
 
 
-def claude_code(shop: Workshop) -> Told:
+def claude_code(shop: Workshop) -> Report:
     """The plugin, its marketplace, `sora-mcp install claude-code`, and a whole conversation with a scripted model."""
     npm, plugin = shop.npm(CLAUDE_CODE), MANIFESTS / "claude-plugin"
     for validated in (plugin, plugin / ".claude-plugin" / "plugin.json"):
@@ -44,7 +44,7 @@ def claude_code(shop: Workshop) -> Told:
 
 def ask_claude(shop: Workshop, npm: Path, model: Model) -> None:
     """Have Claude Code, which has our server, make a video with a scripted model."""
-    shop.told |= {
+    shop.settings |= {
         "ANTHROPIC_BASE_URL": model.address.removesuffix("/v1"),
         "ANTHROPIC_API_KEY": "none",
         "DISABLE_AUTOUPDATER": "1",
@@ -54,7 +54,7 @@ def ask_claude(shop: Workshop, npm: Path, model: Model) -> None:
     shop.do(*asked, npm=npm, seconds=180)
 
 
-def gemini_cli(shop: Workshop) -> Told:
+def gemini_cli(shop: Workshop) -> Report:
     """The extension, and `sora-mcp install gemini-cli`."""
     npm = shop.npm(GEMINI_CLI)
     shop.do("gemini", "extensions", "validate", MANIFESTS, npm=npm)
@@ -62,7 +62,7 @@ def gemini_cli(shop: Workshop) -> Told:
     return (), "extensions validate, install, mcp list: Connected, uninstall"
 
 
-def codex(shop: Workshop) -> Told:
+def codex(shop: Workshop) -> Report:
     """`sora-mcp install codex`, and a whole conversation with a scripted model."""
     npm = shop.npm(CODEX)
     shop.do(SERVER, "install", "codex", npm=npm)
@@ -88,7 +88,7 @@ def codex(shop: Workshop) -> Told:
     return (), f"install, mcp get --json: enabled, {conversation(model)}, uninstall"
 
 
-def opencode(shop: Workshop) -> Told:
+def opencode(shop: Workshop) -> Report:
     """The snippet of `sora-mcp install opencode`, and a whole conversation with a scripted model."""
     npm, said = shop.npm(OPENCODE), shop.do(SERVER, "install", "opencode")
     document, _ = json.JSONDecoder().raw_decode(said[said.index("{") :])
@@ -107,12 +107,12 @@ def opencode(shop: Workshop) -> Told:
     return (), f"the snippet of install, mcp list: connected, {conversation(model)}"
 
 
-def copilot_cli(shop: Workshop) -> Told:
+def copilot_cli(shop: Workshop) -> Report:
     """`sora-mcp install copilot-cli`, and a whole conversation with a scripted model."""
     npm = shop.npm(COPILOT_CLI)
     shop.do(SERVER, "install", "copilot-cli", npm=npm)
     with scripted_model() as model:
-        shop.told |= {
+        shop.settings |= {
             "COPILOT_OFFLINE": "true",
             "COPILOT_PROVIDER_BASE_URL": model.address,
             "COPILOT_MODEL": "scripted",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workshop import SERVER, Ended, Failed, Told, Workshop
+from workshop import SERVER, Completed, Failed, Report, Workshop
 
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
@@ -22,7 +22,7 @@ IS_ERROR = 5
 """The Inspector's exit status for a result with isError."""
 
 
-def conformance(shop: Workshop) -> Told:
+def conformance(shop: Workshop) -> Report:
     """Every scenario that means something for a product, over streamable HTTP."""
     with shop.serving() as base_url:
         return ERAS, scenarios_passed(shop, base_url)
@@ -45,7 +45,7 @@ def scenarios_passed(shop: Workshop, base_url: str) -> str:
     return "; ".join([*counts, exceptions])
 
 
-def _passed(scenario: str, out: Path, ended: Ended, excepted: set[str]) -> int:
+def _passed(scenario: str, out: Path, ended: Completed, excepted: set[str]) -> int:
     """How many checks passed. Raises Failed unless exactly the excepted ones did not."""
     found = [check for file in out.rglob("checks.json") for check in json.loads(file.read_text(encoding="utf-8"))]
     passed = [check for check in found if check["status"] == "SUCCESS"]
@@ -56,7 +56,7 @@ def _passed(scenario: str, out: Path, ended: Ended, excepted: set[str]) -> int:
     return len(passed)
 
 
-def inspector(shop: Workshop) -> Told:
+def inspector(shop: Workshop) -> Report:
     """The Inspector's command line over stdio, on both eras."""
     for era in ("legacy", "modern"):
         told = _inspected(shop, era)
@@ -64,7 +64,7 @@ def inspector(shop: Workshop) -> Told:
 
 
 def _inspected(shop: Workshop, era: str) -> str:
-    home = shop.told | {"SORA_HOME": str(shop.scratch / era)}
+    home = shop.settings | {"SORA_HOME": str(shop.scratch / era)}
 
     def ask(method: str, *more: str, status: int = 0) -> dict[str, Any]:
         npm = shop.npm(INSPECTOR)

@@ -23,7 +23,7 @@ import routers
 import teams
 import upstreams
 from platformdirs import user_cache_path
-from workshop import PROJECT, Failed, Missing, Told, Workshop
+from workshop import PROJECT, Failed, Missing, Report, Workshop
 
 TABLE = Path(__file__).with_name("works-with.json")
 PAGE = PROJECT / "docs" / "clients.md"
@@ -37,7 +37,7 @@ class Proof:
     title: str
     package: str
     transport: str
-    show: Callable[[Workshop], Told]
+    show: Callable[[Workshop], Report]
     quick: bool = False
 
     @property

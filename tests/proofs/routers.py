@@ -8,29 +8,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workshop import CLIENTS, PROJECT, SERVER, Failed, Told, Workshop, told_by
+from workshop import CLIENTS, PROJECT, SERVER, Failed, Report, Workshop, report_from
 
 OPENROUTER = "openrouter==1.3.84"
 AIMOCK = "@copilotkit/aimock@1.43.0"
 
 
-def openrouter(shop: Workshop) -> Told:
+def openrouter(shop: Workshop) -> Report:
     """The `openrouter` library as a client of the sandbox, and as a judge of what we send."""
     python = shop.venv(OPENROUTER)
     bodies = shop.scratch / "bodies.json"
     bodies.write_text(shop.do(sys.executable, PROJECT / "tests" / "support" / "openrouter_bodies.py"), encoding="utf-8")
     with shop.sandbox("openrouter") as address:
-        return told_by(shop.do(python, CLIENTS / "with_openrouter.py", address, bodies, seconds=180))
+        return report_from(shop.do(python, CLIENTS / "with_openrouter.py", address, bodies, seconds=180))
 
 
-def aimock(shop: Workshop) -> Told:
+def aimock(shop: Workshop) -> Report:
     """Our client against aimock's OpenRouter. It answers a create with 200 and a bare UUID, its list of models lacks
     fields, and a film that is not there yet is a 400."""
     npm = shop.npm(AIMOCK)
     shutil.copy(CLIENTS / "aimock.mjs", npm)
     with shop.listening("node", npm / "aimock.mjs", _film(shop), npm=npm) as address:
-        shop.told |= {"SORA_BASE_URL": address, "SORA_API_KEY": "sk-of-the-proof", "SORA_DIALECT": "openrouter"}
-        shop.told |= {"SORA_MODEL": "maker/film", "SORA_HOME": str(shop.scratch / "elsewhere")}
+        shop.settings |= {"SORA_BASE_URL": address, "SORA_API_KEY": "sk-of-the-proof", "SORA_DIALECT": "openrouter"}
+        shop.settings |= {"SORA_MODEL": "maker/film", "SORA_HOME": str(shop.scratch / "elsewhere")}
         task_id = _ours(shop, "create", "A kite over the dunes")["task_id"]
         done = _ours(shop, "get", task_id, "--wait")
         _expect((done["state"], done["cost"], done["unit"], done["cost_from"]), ("succeeded", 0.25, "USD", "gateway"))

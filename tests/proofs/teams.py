@@ -18,12 +18,12 @@ from hosts import CLAUDE_CODE, ask_claude, conversation
 from libraries import TYPESCRIPT_2, script_in
 from model import scripted_model
 from protocol import ERAS, scenarios_passed
-from workshop import SERVER, Failed, Told, Workshop, free_port, told_by
+from workshop import SERVER, Failed, Report, Workshop, free_port, report_from
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
 
-def conformance_with_tokens(shop: Workshop) -> Told:
+def conformance_with_tokens(shop: Workshop) -> Report:
     """Every scenario that is run without authentication, behind a proxy that adds a token to each request."""
     with (
         _serving(shop, {"SORA_AUTH": "tokens"}) as address,
@@ -32,7 +32,7 @@ def conformance_with_tokens(shop: Workshop) -> Told:
         return ERAS, scenarios_passed(shop, proxy)
 
 
-def typescript_2_oauth(shop: Workshop) -> Told:
+def typescript_2_oauth(shop: Workshop) -> Report:
     """The TypeScript client of 2026-07-28 on both eras, which knows the server's address and nothing else."""
     npm = shop.npm(TYPESCRIPT_2)
     script = script_in(npm, "typescript_2_oauth.mjs")
@@ -43,12 +43,12 @@ def typescript_2_oauth(shop: Workshop) -> Told:
             address = f"http://127.0.0.1:{port}/mcp"
             settings = {"SORA_AUTH": "oauth", "SORA_OAUTH_ISSUER": issuer, "SORA_OAUTH_AUDIENCE": address}
             with _serving(shop, settings | {"SORA_HOME": str(shop.scratch / era)}, port):
-                spoken, shown = told_by(shop.do("node", script, address, era, npm=npm))
+                spoken, shown = report_from(shop.do("node", script, address, era, npm=npm))
             eras += spoken
     return eras, shown
 
 
-def claude_code_with_a_token(shop: Workshop) -> Told:
+def claude_code_with_a_token(shop: Workshop) -> Report:
     """`claude mcp add` with a static token, and a whole conversation with a scripted model."""
     npm = shop.npm(CLAUDE_CODE)
     with _serving(shop, {"SORA_AUTH": "tokens"}) as address, scripted_model() as model:
@@ -67,7 +67,7 @@ def _token(shop: Workshop) -> str:
 
 @contextmanager
 def _serving(shop: Workshop, settings: dict[str, str], port: int = 0) -> Iterator[str]:
-    shop.told |= settings
+    shop.settings |= settings
     with shop.listening(SERVER, "serve", "--transport", "streamable-http", "--port", str(port)) as address:
         yield address
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workshop import CLIENTS, Told, Workshop, free_port, told_by
+from workshop import CLIENTS, Report, Workshop, free_port, report_from
 
 SERVERS = Path(__file__).parent / "servers"
 OPENAI_VIDEOS = "openai==3.57.0"
@@ -23,19 +23,19 @@ _KEY = "sk-of-the-proof"
 _FACES = {"vllm-omni": "videos:vllm-omni", "generic": "videos:generic"}
 
 
-def openai_videos(shop: Workshop) -> Told:
+def openai_videos(shop: Workshop) -> Report:
     """The `openai` library as a client of two of the sandbox's faces."""
     python = shop.venv(OPENAI_VIDEOS)
     shown = []
     for face, dialect in _FACES.items():
         with shop.sandbox(dialect) as address:
-            shown.append(f"{face}: {told_by(shop.do(python, CLIENTS / 'with_openai_videos.py', address))[1]}")
+            shown.append(f"{face}: {report_from(shop.do(python, CLIENTS / 'with_openai_videos.py', address))[1]}")
     return (), "; ".join(shown)
 
 
-def vllm_omni(shop: Workshop) -> Told:
+def vllm_omni(shop: Workshop) -> Report:
     """vLLM-Omni's own routes and form parser above an engine that draws; the server is started again in between."""
-    shop.told |= {"SORA_DIALECT": "videos:vllm-omni", "SORA_IMAGE_DIRS": str(shop.scratch / "pictures")}
+    shop.settings |= {"SORA_DIALECT": "videos:vllm-omni", "SORA_IMAGE_DIRS": str(shop.scratch / "pictures")}
     port = free_port()
     with _vllm_omni(shop, port) as address:
         shown = [_ours(shop, step, address) for step in ("bodies", "references", "talk")]
@@ -44,9 +44,9 @@ def vllm_omni(shop: Workshop) -> Told:
     return (), ", ".join(shown)
 
 
-def litellm(shop: Workshop) -> Told:
+def litellm(shop: Workshop) -> Report:
     """A LiteLLM proxy in front of that, which gives every job an id of its own."""
-    shop.told |= {"SORA_DIALECT": "videos:generic", "SORA_MODEL": "wan", "SORA_API_KEY": _KEY}
+    shop.settings |= {"SORA_DIALECT": "videos:generic", "SORA_MODEL": "wan", "SORA_API_KEY": _KEY}
     program = shop.venv(LITELLM).with_name("litellm")
     model = {"model_name": "wan", "litellm_params": {"model": "hosted_vllm/Wan-AI/Wan2.2-T2V-A14B-Diffusers"}}
     config = shop.scratch / "litellm.json"
@@ -71,7 +71,7 @@ def _vllm_omni(shop: Workshop, port: int) -> Iterator[str]:
 def _ours(shop: Workshop, step: str, address: str) -> str:
     """What was shown in a step of this project as a client."""
     command = (sys.executable, CLIENTS / "to_videos.py", step, address, _engine_log(shop))
-    return told_by(shop.do(*command, seconds=180))[1]
+    return report_from(shop.do(*command, seconds=180))[1]
 
 
 def _engine_log(shop: Workshop) -> Path:

@@ -1,6 +1,6 @@
-"""Where proofs work: pinned programs and libraries in environments of their own, bounded steps, nobody's real files.
+"""The workspace of proofs: pinned programs and libraries in separate environments, steps with timeouts, no user files.
 
-Everything lies in one folder: `npm/` and `venvs/` stay for the next time, `scratch/` starts empty for each proof.
+Everything is in one folder: `npm/` and `venvs/` are reused, `scratch/` starts empty for each proof.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NODE = "node@22.23.3"
 """The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
 _INSTALL_SECONDS = 900
 _START_SECONDS = 120
-Told = tuple[tuple[str, ...], str]
-"""What a proof tells: the eras that were spoken (none where the program does not say), and what was shown."""
+Report = tuple[tuple[str, ...], str]
+"""The report of a proof: the eras that were spoken (none if the program does not say), and what was shown."""
 
 
 class Failed(Exception):
@@ -36,12 +36,12 @@ class Failed(Exception):
 
 
 class Missing(Exception):
-    """This machine lacks what a proof needs; says what."""
+    """This machine lacks something that a proof needs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a step ended."""
+class Completed:
+    """The exit status and output of a step."""
 
     status: int
     out: str
@@ -57,7 +57,7 @@ class Workshop:
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.home = self.scratch / "home"
         self.home.mkdir(parents=True)
-        self.told = {
+        self.settings = {
             "SORA_BASE_URL": "sandbox",
             "SORA_HOME": str(self.scratch / "ledger"),
             "SORA_OUTPUT_DIR": str(self.scratch / "videos"),
@@ -81,7 +81,7 @@ class Workshop:
         """The Python of a virtual environment with these requirements; `alone`: one without what it requires."""
         place = self.folder / "venvs" / _label((*([alone] if alone else []), *requirements))
         python = place / "bin" / "python"
-        # One that holds this project is made anew where what the project requires has changed.
+        # One that contains this project is recreated if the project's requirements have changed.
         required = [_REQUIRED.read_text(encoding="utf-8") for each in requirements if each.startswith(str(PROJECT))]
         with _made_once(place, [*requirements, alone, *required]) as needed:
             if needed:
@@ -97,8 +97,8 @@ class Workshop:
         npm: Path | None = None,
         cwd: Path | None = None,
         seconds: float = 60,
-    ) -> Ended:
-        """Run one step to its end. Past its time it is killed, with all that it started."""
+    ) -> Completed:
+        """Run one step to its end. After its timeout it is killed, with all its children."""
         words = [str(word) for word in command]
         with subprocess.Popen(  # noqa: S603 - our own commands
             words,
@@ -115,10 +115,10 @@ class Workshop:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise Failed(f"{_shown(words)} took more than {seconds:g} s") from None
-        return Ended(process.returncode, out, err)
+        return Completed(process.returncode, out, err)
 
     def do(self, *command: str | Path, npm: Path | None = None, cwd: Path | None = None, seconds: float = 60) -> str:
-        """Run a step that must end well; what it said on stdout."""
+        """Run a step that must succeed, and return its stdout."""
         ended = self.run(*command, npm=npm, cwd=cwd, seconds=seconds)
         if ended.status:
             said = (ended.out + ended.err).strip()[-2000:]
@@ -140,7 +140,7 @@ class Workshop:
 
     @contextmanager
     def listening(self, *command: str | Path, npm: Path | None = None, **settings: str) -> Iterator[str]:
-        """A server that says its loopback address once it listens there; yields that."""
+        """Start a server that prints its loopback address once it listens; yields the address."""
         with subprocess.Popen(  # noqa: S603 - our own commands
             [str(word) for word in command],
             cwd=self.scratch,
@@ -167,7 +167,7 @@ class Workshop:
                 process.terminate()
 
     def _environment(self, npm: Path | None) -> dict[str, str]:
-        """What a step sees of this machine: PATH, and a home of its own."""
+        """The environment of a step: PATH, and its own home."""
         node = self._npm((NODE,)) / "node_modules" / "node" / "bin"
         programs = [str(node), str(npm / "node_modules" / ".bin")] if npm else []
         return {
@@ -183,7 +183,7 @@ class Workshop:
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "GEMINI_CLI_TRUST_WORKSPACE": "true",
             "PROOF_SERVER": str(SERVER),
-            **self.told,
+            **self.settings,
         }
 
 
@@ -193,8 +193,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def told_by(out: str) -> Told:
-    """What a script says in its last line."""
+def report_from(out: str) -> Report:
+    """The report in the last line of a script's output."""
     told = json.loads(out.strip().splitlines()[-1])
     return tuple(told["eras"]), ", ".join(told["shown"])
 
@@ -212,7 +212,7 @@ def _label(packages: tuple[str, ...]) -> str:
 
 @contextmanager
 def _made_once(place: Path, contents: list[str]) -> Iterator[bool]:
-    """Whether the environment must be made. It counts as made once its list of contents stands in it."""
+    """Yield whether the environment has to be created. It is complete once it contains its list of contents."""
     stamp = place / "contents.json"
     wanted = json.dumps(contents)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
@@ -225,7 +225,7 @@ def _made_once(place: Path, contents: list[str]) -> Iterator[bool]:
 
 
 def _install(command: list[str], place: Path) -> None:
-    """Registries are asked as this machine is set up to ask them, so in its own environment."""
+    """Install with this machine's own environment, and so with its settings for registries."""
     try:
         subprocess.run(  # noqa: S603 - our own commands
             command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_SECONDS, check=True

@@ -1,4 +1,4 @@
-"""Runs sora-mcp and writes down what it imports and opens: `audited.py FILE [ARGUMENT ...]`, a line for each."""
+"""Run sora-mcp and log its imports and opened files, one line each: `audited.py FILE [ARGUMENT ...]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 
 WATCHED = {"import", "open", "sqlite3.connect"}
-"""Audit events (docs.python.org, library/audit_events) that take a descriptor, or may."""
+"""Audit events (docs.python.org, library/audit_events) that use a file descriptor, or may."""
 
 
 def main(file: str, *arguments: str) -> None:
@@ -18,7 +18,7 @@ def main(file: str, *arguments: str) -> None:
 
     sys.addaudithook(write_down)
     sys.argv = ["sora-mcp", *arguments]
-    from sora_mcp.__main__ import main as run  # noqa: PLC0415 - what it loads is to be seen
+    from sora_mcp.__main__ import main as run  # noqa: PLC0415 - its imports are to be logged
 
     run()
 

@@ -1,4 +1,4 @@
-"""What tests set up around a server: the gateway's usual answers, settings for a process, and ways to reach it."""
+"""The set-up around a server: the gateway's usual answers, settings for a process, and ways to connect."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ERAS: list[Era] = ["auto", "legacy"]
 Connect = Callable[..., Client]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-"""Runs a command of ours; settings by their names without SORA_."""
+"""Runs one of our commands; settings are named without SORA_."""
 
 COMMAND = [sys.executable, "-m", "sora_mcp"]
 KEY = "sk-canary-7f3d1c9b2e5a"
-"""Whoever looks for a leak looks for this."""
+"""Tests for leaks search for this."""
 MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov\0\0\0\x0cmdatdata"
-"""The least that passes for a video."""
+"""The smallest content that passes for a video."""
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) + b"\0\0\0\0IEND\xaeB`\x82"
 
 # --- answers --------------------------------------------------------------------------------------
@@ -40,26 +40,26 @@ def create_accepted(task_id: str = "task_new") -> Answer:
 
 
 def task_reply(status: str, **task: Any) -> Answer:
-    """What a query is told of a task; `task` are other fields of the documented envelope."""
+    """The answer to a query; `task` are further fields of the documented envelope."""
     return says({"code": "success", "data": {"task_id": "task_new", "status": status} | task})
 
 
 def finished(*urls: str) -> Answer:
-    """A task has made one video for each address."""
+    """A finished task with one video for each address."""
     generations = [{"id": f"gen_{number}", "url": url} for number, url in enumerate(urls, 1)]
     return task_reply("SUCCESS", data={"generations": generations})
 
 
 ACCEPTED = create_accepted()
 ACCEPTED_NEXT = create_accepted(NEXT_ID.decode())
-"""Every create gets an id of its own: task_1, task_2, ..."""
+"""Every create gets its own id: task_1, task_2, ..."""
 RUNNING = task_reply("IN_PROGRESS", progress="40%")
 
 # --- processes ------------------------------------------------------------------------------------
 
 
 def environment(folder: Path, gateway: FaultGateway | None = None, **settings: str) -> dict[str, str]:
-    """Ours, and settings by their names without SORA_: all files in `folder`; without a gateway, the sandbox."""
+    """Our environment plus settings, named without SORA_: all files are in `folder`; without a gateway, the sandbox."""
     values = {"BASE_URL": "sandbox", "SANDBOX_SECONDS": "0.2"}
     if gateway is not None:
         values = {"BASE_URL": gateway.address, "API_KEY": KEY}
@@ -68,14 +68,14 @@ def environment(folder: Path, gateway: FaultGateway | None = None, **settings: s
 
 
 def over_stdio(environment: dict[str, str]) -> StdioServerParameters:
-    """What makes a client start a server of its own."""
+    """Parameters that make a client start its own server."""
     command, *arguments = warm_command()
     return StdioServerParameters(command=command, args=arguments, env=environment)
 
 
 @contextmanager
 def killed_on_failure(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Where something fails meanwhile, the process is killed: `Popen` waits for its end, which may never come."""
+    """Kill the process if the body fails: `Popen` waits for its exit, which may never come."""
     try:
         yield
     except BaseException:
@@ -87,7 +87,7 @@ def killed_on_failure(process: subprocess.Popen[Any]) -> Iterator[None]:
 async def over_http(
     environment: dict[str, str], program: Sequence[str] | None = None
 ) -> AsyncIterator[tuple[str, Process]]:
-    """A server that runs: the address of its MCP endpoint, and its process."""
+    """A running server: the address of its MCP endpoint, and its process."""
     command = [*(program or warm_command()), "serve", "--transport", "streamable-http", "--port", "0"]
     async with await anyio.open_process(command, env=environment) as process:
         try:
@@ -98,18 +98,18 @@ async def over_http(
 
 
 async def address_of(process: Process) -> str:
-    """Where a server that is starting serves, as it says on stderr after whatever else it has to say."""
+    """The address that a starting server prints on stderr, after any other output."""
     assert process.stderr is not None
-    said = ""
+    output = ""
     with anyio.fail_after(30):
-        while "\n" not in (line := said.partition("Serving MCP at ")[2]):
-            said += (await process.stderr.receive()).decode()
+        while "\n" not in (line := output.partition("Serving MCP at ")[2]):
+            output += (await process.stderr.receive()).decode()
     return line.split()[0]
 
 
 @asynccontextmanager
 async def served(environment: dict[str, str], transport: str) -> AsyncIterator[StdioServerParameters | str]:
-    """What a client connects to over `stdio` or `http`: a command, or the address of a server that runs."""
+    """What a client connects to over `stdio` or `http`: a command, or the address of a running server."""
     if transport == "stdio":
         yield over_stdio(environment)
         return

@@ -1,4 +1,4 @@
-"""A server over HTTP in this process, whose callers say who they are; messages as clients of both eras send them."""
+"""An HTTP server with authentication in this process, and messages as clients of both eras send them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def message(method: str, **params: Any) -> bytes:
 
 
 def first_request(era: Era) -> tuple[dict[str, str], bytes]:
-    """Headers and body with which a client begins."""
+    """Headers and body of a client's first request."""
     if era == "legacy":
         return ACCEPT, message("initialize", **INITIALIZE_PARAMS)
     modern = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
@@ -77,13 +77,13 @@ def first_request(era: Era) -> tuple[dict[str, str], bytes]:
 
 
 async def post(address: str, headers: Any, body: bytes) -> httpx.Response:
-    """Send a request as it is."""
+    """Send a raw request."""
     async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
         return await http.post(address, headers=headers, content=body)
 
 
 async def begin_session(address: str, era: Era, token: str | None, **headers: str) -> httpx.Response:
-    """What a client is answered that begins with a token, or without one."""
+    """The response to a client's first request, with a token or without one."""
     usual, body = first_request(era)
     return await post(address, usual | bearer(token) | headers, body)
 
@@ -92,7 +92,7 @@ async def begin_session(address: str, era: Era, token: str | None, **headers: st
 async def authorized_client(
     address: str, token: str, era: Era, user: ElicitationFnT | None = None
 ) -> AsyncIterator[Client]:
-    """A client that sends a token; `user` is who answers questions."""
+    """A client that sends a token; `user` answers questions."""
     import httpx2  # noqa: PLC0415 - what the SDK speaks HTTP with
 
     async with (

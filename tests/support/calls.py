@@ -1,4 +1,4 @@
-"""Tool calls and what they tell: for the tests of bad input, of local images and of calls that are given up."""
+"""Tool calls and their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING_SENT = OUTCOME_SENTENCES["not_submitted"]
 
 @dataclass(frozen=True, slots=True)
 class ToolReply:
-    """What a tool answered: its sentence, and the structured result."""
+    """The result of a tool call: its sentence, and the structured content."""
 
     text: str
     data: dict[str, Any]
@@ -26,27 +26,27 @@ class ToolReply:
 
 async def ask(client: Client, tool: str, arguments: Arguments) -> ToolReply:
     result = await client.call_tool(tool, arguments)
-    words = [block.text for block in result.content if isinstance(block, types.TextContent)]
-    return ToolReply(words[0], dict(json.loads(words[1])), is_error=bool(result.is_error))
+    texts = [block.text for block in result.content if isinstance(block, types.TextContent)]
+    return ToolReply(texts[0], dict(json.loads(texts[1])), is_error=bool(result.is_error))
 
 
-async def assert_refused(client: Client, tool: str, arguments: Arguments, *words: str) -> ToolReply:
-    """A call that must be refused before anything was sent, in words that name what is wrong."""
-    told = await ask(client, tool, arguments)
-    assert told.is_error, told.text
-    assert told.data["outcome"] == "not_submitted"
-    assert "request_id" not in told.data
-    assert NOTHING_SENT in told.text
-    assert told.data["error"]["next_step"] in told.text
-    assert not [word for word in words if word not in told.text], told.text
-    return told
+async def assert_refused(client: Client, tool: str, arguments: Arguments, *texts: str) -> ToolReply:
+    """Call a tool; it must be refused before anything was sent, with a message that contains `words`."""
+    reply = await ask(client, tool, arguments)
+    assert reply.is_error, reply.text
+    assert reply.data["outcome"] == "not_submitted"
+    assert "request_id" not in reply.data
+    assert NOTHING_SENT in reply.text
+    assert reply.data["error"]["next_step"] in reply.text
+    assert not [word for word in texts if word not in reply.text], reply.text
+    return reply
 
 
 async def assert_accepted(client: Client, tool: str, arguments: Arguments) -> ToolReply:
-    told = await ask(client, tool, arguments)
-    assert not told.is_error, told.text
-    assert told.data["outcome"] == "accepted"
-    return told
+    reply = await ask(client, tool, arguments)
+    assert not reply.is_error, reply.text
+    assert reply.data["outcome"] == "accepted"
+    return reply
 
 
 def create(**arguments: Any) -> tuple[str, Arguments]:

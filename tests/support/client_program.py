@@ -1,4 +1,4 @@
-"""Stands in for a client's program: it notes its calls, and keeps servers where and as the real one was seen to.
+"""Stand-in for a client's program: it logs its calls, and stores servers as the real one was observed to.
 
 Claude Code 2.1.197, Gemini CLI 0.61.0, Codex 0.169.0, Copilot CLI 1.0.102, Qwen Code 0.15.10, opencode 1.18.33; VS Code
 by its documentation.
@@ -38,24 +38,24 @@ def main(name: str, *arguments: str) -> None:
             del servers["sora"]
         case ["mcp", "add", *_] if name == "claude" and "sora" in servers:
             sys.exit("MCP server sora already exists in user config")
-        case ["mcp", "add", *words] if name == "opencode":
-            told = entry(words)
-            command = [told["command"], *told["args"]]
-            servers["sora"] = {"type": "local", "command": command, "environment": told["env"]}
-        case ["mcp", "add", *words]:
-            servers["sora"] = entry(words)
-        case ["--add-mcp", told]:
-            servers["sora"] = json.loads(told)
+        case ["mcp", "add", *rest] if name == "opencode":
+            server_json = entry(rest)
+            command = [server_json["command"], *server_json["args"]]
+            servers["sora"] = {"type": "local", "command": command, "environment": server_json["env"]}
+        case ["mcp", "add", *rest]:
+            servers["sora"] = entry(rest)
+        case ["--add-mcp", server_json]:
+            servers["sora"] = json.loads(server_json)
             document.setdefault("inputs", []).extend(servers["sora"].pop("inputs"))
             del servers["sora"]["name"]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(toml(servers) if name == "codex" else json.dumps(document, indent=2))
 
 
-def entry(words: list[str]) -> dict[str, Any]:
-    """What `mcp add` is told, whatever order the client wants it in."""
-    env = dict(word.split("=", 1) for before, word in pairwise(words) if before == "--env")
-    bare = [word for i, word in enumerate(words) if word not in {"--", "--env"} and words[i - 1] != "--env"]
+def entry(rest: list[str]) -> dict[str, Any]:
+    """The server passed to `mcp add`, in any order of arguments."""
+    env = dict(word.split("=", 1) for before, word in pairwise(rest) if before == "--env")
+    bare = [word for i, word in enumerate(rest) if word not in {"--", "--env"} and rest[i - 1] != "--env"]
     command, *args = bare[bare.index("sora") + 1 :]
     return {"command": command, "args": args, "env": env}
 

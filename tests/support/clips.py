@@ -1,4 +1,4 @@
-"""Videos that are small as files and large to look at, and the processes that look at them."""
+"""Videos that are small as files and expensive to decode, and the processes that decode them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ GROUP = 15
 
 
 def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000, can_seek: bool = False) -> Path:
-    """A video of as many frames as that, the first few of them again and again. Only where it `can_seek` is not all of
-    it to be decoded to see its end."""
+    """Write a video that repeats its first few frames up to `n_frames`. Unless it `can_seek`, all of it has to be
+    decoded to reach its end."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(GROUP)})
         stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
         frame = av.VideoFrame(side, side, "yuv420p")
-        for plane in frame.planes:  # a new frame holds whatever was in memory before, which may not compress
+        for plane in frame.planes:  # a new frame contains uninitialized memory, which may not compress
             plane.update(bytes(plane.buffer_size))
         packets: list[bytes] = []
         for index in range(GROUP):
@@ -38,13 +38,13 @@ def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000, can_seek: boo
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started and that still run (Linux)."""
-    listed = [task.read_text().split() for task in Path("/proc").glob(f"{pid}/task/*/children")]
-    return {int(each) for each in chain(*listed) if is_running(int(each))}
+    """The running child processes of a process (Linux)."""
+    children_lists = [task.read_text().split() for task in Path("/proc").glob(f"{pid}/task/*/children")]
+    return {int(each) for each in chain(*children_lists) if is_running(int(each))}
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process runs (Linux)."""
+    """Whether a process is running (Linux)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -52,15 +52,15 @@ def is_running(pid: int) -> bool:
 
 
 async def new_child(pid: int, known: set[int]) -> int:
-    """The process that this one starts next."""
+    """The next process that this one starts."""
     with anyio.fail_after(30):
-        while not (found := children(pid) - known):  # noqa: ASYNC110 - a system tells nobody of a new process
+        while not (new := children(pid) - known):  # noqa: ASYNC110 - Linux has no event for a new process
             await anyio.sleep(0.02)
-    return found.pop()
+    return new.pop()
 
 
 async def wait_until_exited(pid: int, seconds: float) -> None:
-    """Raises TimeoutError where it still runs then."""
+    """Raises TimeoutError if it is still running then."""
     with suppress(ProcessLookupError):
         file = os.pidfd_open(pid)
         try:

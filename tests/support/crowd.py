@@ -1,6 +1,6 @@
-"""One process of several that all pay at once: `python crowd.py N` makes N creates together, when told to begin.
+"""One of several processes that all pay at once: `python crowd.py N` makes N concurrent creates on command.
 
-It opens a studio, says `ready`, waits for a line, and prints how often each outcome came about.
+It opens a studio, prints `ready`, waits for a line, and prints the count of each outcome.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sora_mcp.studio import Studio
 
 
 async def main(creates: int) -> None:
-    """Pay."""
+    """Make the creates, and print their outcomes."""
     outcomes: Counter[str] = Counter()
     request = VideoRequest.model_validate({"operation": "simple_compose", "prompt": "fly man"})
 

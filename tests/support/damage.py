@@ -1,6 +1,6 @@
-"""Ways to harm a ledger's files as other programs would, in place: cut, emptied, overwritten, removed.
+"""Ways to damage a ledger's files in place, as other programs would: truncate, overwrite, remove.
 
-They write in a process of their own: to open and close a file of SQLite's here would give back its locks.
+They write in another process: opening and closing an SQLite file here would release its locks.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ def write(path: Path, at: int, data: bytes) -> None:
 
 
 def read(path: Path) -> bytes:
-    """What a file holds, read in another process."""
+    """The contents of a file, read in another process."""
     return subprocess.run(["cat", str(path)], check=True, capture_output=True).stdout  # noqa: S603, S607
 
 
-def put_back(path: Path, data: bytes) -> None:
-    """A file as it was, in the same inode."""
+def restore(path: Path, data: bytes) -> None:
+    """Restore the contents of a file, in the same inode."""
     subprocess.run(["cp", "/dev/stdin", str(path)], check=True, input=data)  # noqa: S603, S607
 
 
 def as_after_a_kill(folder: Path, copy: Path) -> None:
-    """What a server that is killed now would leave behind."""
+    """Copy the files that a server would leave behind if it were killed now."""
     subprocess.run(["cp", "-a", str(folder), str(copy)], check=True)  # noqa: S603, S607
 
 
 def part(path: Path, name: str) -> Path:
-    """One of the ledger's files by the end of its name."""
+    """One of the ledger's files, by its suffix."""
     return path.with_name(path.name + name)
 
 
@@ -49,7 +49,7 @@ def cut_to(name: str, size: int) -> Damage:
 
 
 def cut(name: str, share: float) -> Damage:
-    """Leaves that share of a file."""
+    """Truncate a file to this share of its size."""
     return lambda path: _truncate(part(path, name), int(part(path, name).stat().st_size * share))
 
 
@@ -62,33 +62,33 @@ def _truncate(path: Path, size: int) -> None:
 
 
 def overwrite(name: str, share: float, count: int = 64) -> Damage:
-    """Garbage at that share of a file."""
+    """Write garbage at this share of a file."""
 
-    def harm(path: Path) -> None:
-        found = part(path, name)
-        write(found, int((found.stat().st_size - count) * share), b"\xa5" * count)
+    def damage(path: Path) -> None:
+        target = part(path, name)
+        write(target, int((target.stat().st_size - count) * share), b"\xa5" * count)
 
-    return harm
+    return damage
 
 
 def remove(*names: str) -> Damage:
-    def harm(path: Path) -> None:
+    def damage(path: Path) -> None:
         for name in names:
             part(path, name).unlink(missing_ok=True)
 
-    return harm
+    return damage
 
 
-def together(*harms: Damage) -> Damage:
-    def harm(path: Path) -> None:
-        for each in harms:
+def together(*damages: Damage) -> Damage:
+    def damage(path: Path) -> None:
+        for each in damages:
             each(path)
 
-    return harm
+    return damage
 
 
 def empty_database(path: Path) -> None:
-    """A file of SQLite's without a table."""
+    """Replace the ledger by an SQLite file without tables."""
     remove("", "-wal", "-shm")(path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 0")

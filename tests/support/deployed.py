@@ -1,4 +1,4 @@
-"""What docs/deploy and the image say, read from their files and run as processes: there need be no container engine."""
+"""The deployment of docs/deploy and the image, read from their files and run as processes, without containers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from warm import warm_command
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
 PASSWORDS = {"DATABASE_PASSWORD": "of-the-servers-7f3d", "DATABASE_ADMIN_PASSWORD": "of-the-administrator-1c9b"}
-"""What stands in the user's own file .env."""
+"""The contents of the user's file .env."""
 
-# --- what the files say ---------------------------------------------------------------------------
+# --- the files ------------------------------------------------------------------------------------
 
 
 def settings_file() -> dict[str, str]:
@@ -38,7 +38,7 @@ def settings_file() -> dict[str, str]:
 
 
 def alone(folder: Path, **more: str) -> dict[str, str]:
-    """The settings that are deployed, for a server with a ledger and folders of the test's own."""
+    """The deployed settings, for a single server with its own ledger and folders."""
     values = {name.removeprefix("SORA_"): value for name, value in settings_file().items()}
     del values["LEDGER_URL"]
     return environment(folder, None, **values | {"SANDBOX_SECONDS": "2"} | more)
@@ -63,7 +63,7 @@ def instructions(target: str | None = None) -> list[tuple[str, str]]:
 
 
 def last(word: str, target: str | None = None) -> str:
-    """What stands behind the last such instruction."""
+    """The arguments of the last such instruction."""
     return [rest for each, rest in instructions(target) if each == word][-1]
 
 
@@ -88,7 +88,7 @@ def replicas() -> dict[str, dict[str, Any]]:
 
 @dataclass
 class Replica:
-    """A server of compose.yaml: its command, its settings and its health check, but for ports and folders."""
+    """A server of compose.yaml: its command, settings and health check, except for ports and folders."""
 
     service: dict[str, Any]
     folder: Path
@@ -102,31 +102,31 @@ class Replica:
 
     @property
     def log(self) -> Path:
-        """What all of them log."""
+        """The log of all servers."""
         return self.folder / "servers.log"
 
     @property
     def environment(self) -> dict[str, str]:
-        """As the image, settings.env and compose.yaml set it; each volume is a folder."""
+        """The environment from the image, settings.env and compose.yaml; each volume is a folder."""
         image = dict(pair.split("=", 1) for pair in last("ENV", "server").split())
-        values = {name: str(self._place(path)) for name, path in image.items()}
+        values = {name: str(self._volume_folder(path)) for name, path in image.items()}
         values |= settings_file() | self.service["environment"]
         url = values["SORA_LEDGER_URL"]
         assert "@database:5432/" in url
         values["SORA_LEDGER_URL"] = url.replace("@database:5432/", f"@{HOST}:{self.database_port}/")
         return os.environ | values | {"SORA_SANDBOX_SECONDS": "2"}
 
-    def _place(self, path: str) -> Path:
+    def _volume_folder(self, path: str) -> Path:
         volumes: list[list[str]] = [volume.split(":") for volume in self.service["volumes"]]
         name, mounted = max((each for each in volumes if path.startswith(each[1])), key=lambda each: len(each[1]))
-        place = self.folder / name / path.removeprefix(mounted).strip("/")
-        place.mkdir(parents=True, exist_ok=True)
-        return place
+        folder = self.folder / name / path.removeprefix(mounted).strip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     async def start(self) -> None:
         """Start it, and wait until it is healthy."""
-        replaced = {"8000": str(self.port), "0.0.0.0": HOST}  # noqa: S104 - it is replaced
-        command = [*COMMAND, *(replaced.get(word, word) for word in json.loads(last("CMD", "server")))]
+        replacements = {"8000": str(self.port), "0.0.0.0": HOST}  # noqa: S104 - it is replaced
+        command = [*COMMAND, *(replacements.get(word, word) for word in json.loads(last("CMD", "server")))]
         with self.log.open("ab") as log:
             self.process = await anyio.open_process(command, env=self.environment, stderr=log, stdout=log)
         with anyio.fail_after(90):
@@ -135,13 +135,13 @@ class Replica:
         assert self.process.returncode is None, self.log.read_text(encoding="utf-8")
 
     async def is_healthy(self) -> bool:
-        """What its health check says."""
+        """The result of its health check."""
         check = json.loads(last("HEALTHCHECK", "server").partition("CMD ")[2])
         command = [COMMAND[0], *(word.replace("8000", str(self.port)) for word in check[1:])]
         return (await anyio.run_process(command, check=False)).returncode == 0
 
     async def stop(self) -> None:
-        """Stop it as Compose does, and wait for its end."""
+        """Stop it as Compose does, and wait for its exit."""
         assert self.process is not None
         self.process.terminate()
         with anyio.fail_after(60):
@@ -153,11 +153,11 @@ class Replica:
         await self.process.wait()
 
     def run(self, *words: str) -> str:
-        """The output of a command of ours, run in its container."""
-        done = subprocess.run(  # noqa: S603 - our own command
+        """The output of one of our commands, run in its container."""
+        result = subprocess.run(  # noqa: S603 - our own command
             [*warm_command(), *words], env=self.environment, capture_output=True, text=True, check=True
         )
-        return done.stdout
+        return result.stdout
 
 
 @dataclass
@@ -195,8 +195,8 @@ def add_database(cluster: Cluster) -> None:
         capture_output=True,
     )
     rules = cluster.data / "pg_hba.conf"
-    asked = "host all sora_mcp 127.0.0.1/32 scram-sha-256\n"
-    rules.write_text(asked + rules.read_text(encoding="utf-8"), encoding="utf-8")
+    rule = "host all sora_mcp 127.0.0.1/32 scram-sha-256\n"
+    rules.write_text(rule + rules.read_text(encoding="utf-8"), encoding="utf-8")
     cluster.sql("SELECT pg_reload_conf()")
 
 

@@ -1,4 +1,4 @@
-"""File systems that are soon full, or answer nobody."""
+"""File systems that are soon full, or never respond."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 @contextmanager
 def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of a `size` such as 64k; the test is skipped where this user cannot mount one."""
+    """A file system of a `size` such as 64k; skips the test if this user cannot mount one."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:  # noqa: S603
@@ -26,8 +26,8 @@ def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def silent_at(folder: Path) -> Iterator[None]:
-    """A file system that answers nobody, in place of what lies there; skipped as above. Whoever waits is told at the
-    end that it is gone."""
+    """Mount a file system that never responds over a folder; skips as above. At the end, waiting calls get an
+    error."""
     mount = getattr(ctypes.CDLL(None), "mount", None)
     try:
         device = os.open("/dev/fuse", os.O_RDWR)

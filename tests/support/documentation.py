@@ -16,40 +16,40 @@ PAGES = (
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 )
-"""Every page that a reader is led to."""
+"""Every page for readers."""
 
 
 def blocks(language: str, *pages: Path) -> list[str]:
-    """The fenced blocks in one language (a pattern), of these pages or of all."""
-    found: list[str] = []
+    """The fenced blocks in one language (a pattern), of these pages or of all pages."""
+    results: list[str] = []
     for page in pages or PAGES:
         text = page.read_text(encoding="utf-8")
-        found += map(dedent, re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE))
-    return found
+        results += map(dedent, re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE))
+    return results
 
 
 def block(language: str) -> str:
-    """The first such block; there is one."""
+    """The first such block."""
     return blocks(language)[0]
 
 
 def links(page: Path) -> Iterator[str]:
-    """The targets of a page's links and pictures that lead to this project."""
+    """The targets of a page's links and pictures within this project."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if not target.startswith(("https:", "http:")):
             yield target
 
 
 def anchors(page: Path) -> set[str]:
-    """What can stand behind `#`: each heading as GitHub writes it, a number behind one that was there before."""
-    found: set[str] = set()
+    """The fragments of a page: its headings as GitHub writes them, with a number if repeated."""
+    results: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         anchor = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
         number = 0
-        while (name := f"{anchor}-{number}" if number else anchor) in found:
+        while (name := f"{anchor}-{number}" if number else anchor) in results:
             number += 1
-        found.add(name)
-    return found
+        results.add(name)
+    return results
 
 
 def prose(page: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the documentation pages show, for the tests that hold us to it."""
+"""Examples from the documentation pages of the API."""
 
 from __future__ import annotations
 

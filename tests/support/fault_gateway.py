@@ -22,9 +22,9 @@ from ports import free_port
 
 CREATE = "/sora/v1/videos"
 
-CONNECTION_SECONDS = 30.0
-"""No connection lives longer, whatever its fault: a test that waits for nothing ends."""
-DRIP_EVERY = 0.005
+MAX_CONNECTION_S = 30.0
+"""Seconds after which any connection is closed, so that a test that waits for nothing ends."""
+DRIP_INTERVAL_S = 0.005
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 _CHUNK = 64 * 1024
 
@@ -37,7 +37,7 @@ Moment = Literal[
     "in_reply_body",  # the reply's head and half of its body were sent
     "replied",  # the whole reply was sent
 ]
-"""When something happens during an exchange. At the first two nothing is known of the request: see `greeting`."""
+"""A point in an exchange. At the first two, nothing is known of the request: see `greeting`."""
 
 Fault = Literal[
     "reset",  # a TCP reset
@@ -53,7 +53,7 @@ Fault = Literal[
     "no_length",  # a body whose end only the close of the connection shows
 ]
 
-_USUALLY: dict[Fault | None, Moment] = {
+_DEFAULT_MOMENTS: dict[Fault | None, Moment] = {
     "reset_in_request": "in_body",
     "reset_in_reply": "in_reply_body",
     "drip": "replied",
@@ -62,11 +62,11 @@ _USUALLY: dict[Fault | None, Moment] = {
 }
 GARBAGE = bytes(range(255, -1, -1))
 NEXT_ID = b"task_next"
-"""Stands in a body for an id that no other create of the same gateway gets."""
+"""Placeholder in a body for an id that is unique among the creates of a gateway."""
 
 
 class Hold:
-    """Where an answer waits: `reached` is set once the request has arrived, and `release` lets it be answered."""
+    """Delays an answer: `reached` is set once the request has arrived, and setting `release` answers it."""
 
     def __init__(self) -> None:
         self.reached = anyio.Event()
@@ -77,9 +77,9 @@ class Hold:
 class Answer:
     """One scripted answer. `padding` is a number of blanks after `body` (blanks keep JSON valid).
 
-    `hold` and then `fault` happen `at` a moment; the fault's usual one where none is named. `missing` bytes are
-    announced and not sent, or (below zero) sent and not announced. `accepts`: whether a create that arrived whole has
-    made a task, whatever the client gets to know of it; where not said, what a 2xx says.
+    `hold` and then `fault` apply `at` a moment, by default the fault's usual one. `missing` bytes are announced and
+    not sent, or (if negative) sent and not announced. `accepts`: whether a complete create makes a task, whatever the
+    client sees; None: if the status is 2xx.
     """
 
     status: int = 200
@@ -94,7 +94,7 @@ class Answer:
 
     @property
     def moment(self) -> Moment:
-        return self.at or _USUALLY.get(self.fault, "requested")
+        return self.at or _DEFAULT_MOMENTS.get(self.fault, "requested")
 
     def head(self) -> bytes:
         """The status line and the headers; a drip announces no length."""
@@ -106,8 +106,8 @@ class Answer:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def sent_before(self) -> int:
-        """How many bytes of head and body go out before its moment."""
+    def bytes_before_moment(self) -> int:
+        """The number of bytes of head and body to send before the moment."""
         head, body = len(self.head()), len(self.body)
         match self.moment:
             case "in_reply_head":
@@ -128,7 +128,7 @@ def says(value: object, status: int = 200, **headers: str) -> Answer:
 
 @dataclass(slots=True)
 class Received:
-    """One request as far as it came; header names in lower case."""
+    """One request as far as it arrived; header names are in lower case."""
 
     method: str
     path: str
@@ -136,7 +136,7 @@ class Received:
     body: bytes = b""
     complete: bool = False
     task_id: str | None = None
-    """The task that the gateway made of it, whether or not the client got to know."""
+    """The task that the gateway made of it, whether or not the client knows."""
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -156,23 +156,23 @@ class FaultGateway:
         self._script: dict[tuple[str, str], list[Answer]] = {}
 
     def on(self, method: str, prefix: str, *answers: Answer) -> None:
-        """Answer such requests so, one after the other; the last answer is repeated, the longest prefix wins."""
+        """Script the answers to such requests, in order; the last one is repeated, the longest prefix wins."""
         self._script[method, prefix] = list(answers)
 
     def requests(self, method: str, path: str = "") -> list[Received]:
-        """What came with this method; with a path, only what came to exactly that."""
+        """The requests with this method, and with exactly this path if one is given."""
         return [r for r in self.received if r.method == method and path in {"", r.path}]
 
     def creates(self) -> list[Received]:
-        """Every create that reached this gateway, whole or not."""
+        """Every create that reached this gateway, complete or not."""
         return self.requests("POST", self.create_path)
 
     def accepted(self) -> list[Received]:
-        """The creates of which this gateway made a task."""
+        """The creates that became a task."""
         return [request for request in self.creates() if request.task_id is not None]
 
     async def accept(self, listener: socket.socket, connections: TaskGroup) -> None:
-        """Take connections until cancelled."""
+        """Accept connections until cancelled."""
         while True:
             await anyio.wait_readable(listener)
             with suppress(BlockingIOError, ConnectionError):
@@ -181,25 +181,25 @@ class FaultGateway:
                 connections.start_soon(self._serve, connection)
 
     async def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(ConnectionError), anyio.move_on_after(CONNECTION_SECONDS):
+        with connection, suppress(ConnectionError), anyio.move_on_after(MAX_CONNECTION_S):
             connection.setblocking(False)
             if await self._greet(connection):
                 while await self._exchange(connection):
                     pass
 
     async def _greet(self, connection: socket.socket) -> bool:
-        """Whether the connection is still of use."""
+        """Play the greeting. Returns whether the connection is still usable."""
         greeting = Answer(fault="reset", at="connected") if self.hang_up else self.greeting
         if greeting is None:
             return True
         if greeting.moment == "in_head" and greeting.fault is None:
-            await anyio.wait_readable(connection)  # the request is answered afterwards: nothing is taken from it
+            await anyio.wait_readable(connection)  # the request is answered afterwards: nothing is read from it
         elif greeting.moment == "in_head":
             await _receive(connection, 40)
-        return await _happen(connection, greeting)
+        return await _play_fault(connection, greeting)
 
     async def _exchange(self, connection: socket.socket) -> bool:
-        """Read one request and play its answer. Whether the connection may be used again."""
+        """Read one request and play its answer. Returns whether the connection can be reused."""
         head, body = await _read_head(connection)
         if not head:
             return False
@@ -209,15 +209,15 @@ class FaultGateway:
         expected = min(int(request.headers.get("content-length", "0")), MAX_REQUEST_BYTES)
         if answer.moment == "in_body":
             request.body = await _read_body(connection, body, expected // 2)
-            if not await _happen(connection, answer):
+            if not await _play_fault(connection, answer):
                 return False
             body = max(body, request.body, key=len)
         request.body = await _read_body(connection, body, expected)
         request.complete = len(request.body) == expected
-        return request.complete and await _reply(connection, self._decide(request, answer))
+        return request.complete and await _reply(connection, self._create_task(request, answer))
 
-    def _decide(self, request: Received, answer: Answer) -> Answer:
-        """Make a task of a whole create where the answer does so, from here on whatever comes of the answer."""
+    def _create_task(self, request: Received, answer: Answer) -> Answer:
+        """Make a task of a complete create if the answer does, whatever then happens to the answer."""
         makes_task = answer.status < 300 if answer.accepts is None else answer.accepts
         if (request.method, request.path) != ("POST", self.create_path) or not makes_task:
             return answer
@@ -251,7 +251,7 @@ def closed_address() -> str:
 
 @asynccontextmanager
 async def full_backlog() -> AsyncIterator[str]:
-    """An address of this machine that takes no more connections and refuses none (Linux: the queue is full)."""
+    """An address of this machine that neither accepts nor refuses connections (Linux: the queue is full)."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -264,19 +264,19 @@ async def full_backlog() -> AsyncIterator[str]:
 
 
 async def _reply(connection: socket.socket, answer: Answer) -> bool:
-    """Send the answer; at its moment, let happen what is to happen. Whether the connection may be used again."""
+    """Send the answer, with its fault at its moment. Returns whether the connection can be reused."""
     whole = answer.head() + answer.body
-    before = answer.sent_before()
+    before = answer.bytes_before_moment()
     await _send(connection, whole[:before])
-    if answer.moment != "in_body" and not await _happen(connection, answer, whole[before:]):
+    if answer.moment != "in_body" and not await _play_fault(connection, answer, whole[before:]):
         return False
     await _send(connection, whole[before:])
-    await _pad(connection, answer.padding)
+    await _send_padding(connection, answer.padding)
     return True
 
 
-async def _happen(connection: socket.socket, answer: Answer, rest: bytes = b"") -> bool:
-    """What happens at the answer's moment, with `rest` of it to send. Whether the exchange goes on."""
+async def _play_fault(connection: socket.socket, answer: Answer, rest: bytes = b"") -> bool:
+    """Play the hold and the fault of an answer, with `rest` of it to send. Returns whether the exchange continues."""
     if answer.hold is not None:
         answer.hold.reached.set()
         await answer.hold.release.wait()
@@ -289,7 +289,7 @@ async def _happen(connection: socket.socket, answer: Answer, rest: bytes = b"") 
         case "stall":
             await anyio.sleep_forever()
         case "drip" if answer.moment in {"connected", "in_head", "in_body"}:
-            await _sip(connection)
+            await _drip_read(connection)
         case "drip":
             await _drip(connection, rest)
         case "garbage":
@@ -300,11 +300,11 @@ async def _happen(connection: socket.socket, answer: Answer, rest: bytes = b"") 
             pass
     with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
-    await _until_gone(connection)  # closing with unread bytes would be a reset
+    await _wait_until_closed(connection)  # closing with unread bytes would be a reset
     return False
 
 
-async def _pad(connection: socket.socket, size: int) -> None:
+async def _send_padding(connection: socket.socket, size: int) -> None:
     blanks = b" " * _CHUNK
     for start in range(0, size, _CHUNK):
         await _send(connection, blanks[: size - start])
@@ -313,15 +313,15 @@ async def _pad(connection: socket.socket, size: int) -> None:
 async def _drip(connection: socket.socket, rest: bytes) -> None:
     for byte in chain(rest, repeat(ord(" "))):
         await _send(connection, bytes([byte]))
-        await anyio.sleep(DRIP_EVERY)
+        await anyio.sleep(DRIP_INTERVAL_S)
 
 
-async def _sip(connection: socket.socket) -> None:
+async def _drip_read(connection: socket.socket) -> None:
     while await _receive(connection, 1):  # noqa: ASYNC110 - the slowness is the fault
-        await anyio.sleep(DRIP_EVERY)
+        await anyio.sleep(DRIP_INTERVAL_S)
 
 
-async def _until_gone(connection: socket.socket) -> None:
+async def _wait_until_closed(connection: socket.socket) -> None:
     while await _receive(connection):
         pass
 
@@ -346,7 +346,7 @@ async def _send(connection: socket.socket, data: bytes) -> None:
 
 
 async def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
-    """The request line and headers, and what came of the body with them; empty where the client went away."""
+    """The request line and headers, and the part of the body that came with them; empty if the client disconnected."""
     data = b""
     while b"\r\n\r\n" not in data:
         chunk = await _receive(connection, 1024)

@@ -1,8 +1,8 @@
-"""Every socket fault at every moment of a create: what the gateway saw, what the agent was told, what was recorded.
+"""Every socket fault at every moment of a create: what the gateway saw, what the agent got, what was recorded.
 
-In the words of every dialect: a new profile is measured without a change here.
-`python tests/support/faults.py` measures all of them anew and writes `tests/faults/FAULTS.md`; a test holds that page
-to what is measured. Each cell has a gateway, a server and a ledger of its own, so that they can all run at once.
+Run in every dialect: a new profile is measured without a change here.
+`python tests/support/faults.py` measures all of them and writes `tests/faults/FAULTS.md`; a test compares that page
+with measurements. Each case has its own gateway, server and ledger, so that all of them can run at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sora_mcp.server import build
 
 PAGE = Path(__file__).parents[1] / "faults" / "FAULTS.md"
 SHORT_S, LONG_S = 0.8, 20.0
-"""Time-outs: where the fault is that nothing comes, and where a slow machine must not look like a fault."""
+"""Timeouts: for faults in which nothing arrives, and for others, where a slow machine must not look like a fault."""
 
 HTML = b"<html><title>502 Bad Gateway</title></html>"
 REDIRECT = {"Location": "https://elsewhere.example"}
@@ -75,114 +75,119 @@ MOMENTS: dict[Moment, str] = {
     "in_reply_body": "during the reply's body",
     "replied": "after the reply",
 }
-_EARLY: tuple[Moment, ...] = ("connected", "in_head", "in_body")
+_BEFORE_REQUEST: tuple[Moment, ...] = ("connected", "in_head", "in_body")
 BEFORE_THE_CONNECTION = "before the connection"
 TLS = "during the TLS handshake"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One cell. `greeting`: the answer is played before a request is known. `to`: what there is to connect to."""
+    """One case. `greeting`: the answer is played before a request is known. `target`: what the client connects to."""
 
     moment: str
     fault: str
     answer: Answer
     greeting: bool = False
-    to: str = "gateway"
+    target: str = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a case."""
+    """The outcome of a case."""
 
     connections: int
     posts: int
     accepted: int
-    told: str
+    outcome: str
     recorded: str
 
 
 def _cases() -> list[Case]:
-    """Every fault at every moment at which it can happen."""
+    """Every fault at every moment at which it can occur."""
     nothing = Answer()
-    found = [
-        Case(BEFORE_THE_CONNECTION, "refused", nothing, to="nobody"),
-        Case(BEFORE_THE_CONNECTION, "no such name", nothing, to="nowhere"),
-        Case(BEFORE_THE_CONNECTION, "stall", nothing, to="no answer"),
-        Case(TLS, "a certificate nobody trusts", nothing, to="untrusted"),
+    cases = [
+        Case(BEFORE_THE_CONNECTION, "refused", nothing, target="nobody"),
+        Case(BEFORE_THE_CONNECTION, "no such name", nothing, target="nowhere"),
+        Case(BEFORE_THE_CONNECTION, "stall", nothing, target="no answer"),
+        Case(TLS, "a certificate nobody trusts", nothing, target="untrusted"),
     ]
-    found += [
-        Case(TLS, fault, replace(answer, at="connected"), greeting=True, to="tls") for fault, answer in SOCKET.items()
+    cases += [
+        Case(TLS, fault, replace(answer, at="connected"), greeting=True, target="tls")
+        for fault, answer in SOCKET.items()
     ]
-    for moment, words in MOMENTS.items():
+    for moment, label in MOMENTS.items():
         faults = SOCKET | (
-            {name: replace(a, fault="answer") for name, a in ANSWERS.items()} if moment in _EARLY else {}
+            {name: replace(a, fault="answer") for name, a in ANSWERS.items()} if moment in _BEFORE_REQUEST else {}
         )
         faults |= {"requested": ANSWERS, "replied": LENGTHS}.get(moment, {})
-        found += [
-            Case(words, fault, replace(a, at=moment), greeting=moment in {"connected", "in_head"})
+        cases += [
+            Case(label, fault, replace(a, at=moment), greeting=moment in {"connected", "in_head"})
             for fault, a in faults.items()
         ]
-    return found
+    return cases
 
 
 CASES = _cases()
 
 
-_UNREAD = {BEFORE_THE_CONNECTION, TLS, *(MOMENTS[moment] for moment in _EARLY)}
-_FIRST = {package_of(dialect): dialect for dialect in reversed(list(DIALECTS))}
+_UNREAD = {BEFORE_THE_CONNECTION, TLS, *(MOMENTS[moment] for moment in _BEFORE_REQUEST)}
+_FIRST_DIALECTS = {package_of(dialect): dialect for dialect in reversed(list(DIALECTS))}
 
 
 def cases_for(dialect: str) -> list[Case]:
-    """Every case for the first dialect of a package; for its others, those in which an answer has begun to come.
+    """All cases for the first dialect of a package; for its others, those in which an answer has started to arrive.
 
-    Until then the gateway's client alone decides what is told, and the others send the same kind of body: these are
-    also the cells that take long.
+    Before that, the outcome is up to the gateway's client alone, and the others send the same kind of body; those are
+    also the slow cases.
     """
-    return CASES if dialect == _FIRST[package_of(dialect)] else [case for case in CASES if case.moment not in _UNREAD]
+    return (
+        CASES
+        if dialect == _FIRST_DIALECTS[package_of(dialect)]
+        else [case for case in CASES if case.moment not in _UNREAD]
+    )
 
 
 def _is_large(case: Case) -> bool:
-    """Whether the body must be larger than what sockets hold."""
+    """Whether the body must exceed the socket buffers."""
     return case.moment == MOMENTS["in_body"]
 
 
 MakeStore = Callable[[Path], Store]
-"""Makes the ledger of a case, which has a folder of its own."""
+"""Makes the ledger of a case in its folder."""
 
 
 async def measure(case: Case, folder: Path, store: Store, dialect: str = SORA) -> Outcome:
-    """A create through the real client, server, ledger and sockets, in the words of a dialect."""
+    """Run a create through the real client, server, ledger and sockets, in a dialect."""
     answer = in_dialect(case.answer, REPLIES[package_of(dialect)])
-    async with fault_gateway() as gateway, _address(case.to, gateway) as address:
+    async with fault_gateway() as gateway, _address(case.target, gateway) as address:
         script_gateway(gateway, dialect, answer)
         await preload_catalogue(dialect, folder / "home", address)
         gateway.greeting = answer if case.greeting else None
-        patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
+        timeout_s = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(
             {},
             base_url=address,
             api_key="sk-key-of-the-faults",
             home=folder / "home",
-            connect_timeout=patience,
-            create_timeout=patience,
-            query_timeout=patience,
+            connect_timeout=timeout_s,
+            create_timeout=timeout_s,
+            query_timeout=timeout_s,
             max_prompt_length=10_000_000,
             **settings_for(dialect),
             **store.values,
         )
         prompt = "fly man " * (1_000_000 if _is_large(case) else 1)
         async with Client(build(settings)) as client:
-            told = await client.call_tool("create_video", {"prompt": prompt})
-            connections = gateway.connections  # later there may be one more, to look at the task
+            result = await client.call_tool("create_video", {"prompt": prompt})
+            connections = gateway.connections  # later there may be one more, to query the task
         posts = gateway.creates()
         recorded = await anyio.to_thread.run_sync(states, store)
-        outcome = told.structured_content["outcome"]
+        outcome = result.structured_content["outcome"]
         return Outcome(connections, len(posts), len(gateway.accepted()), outcome, ", ".join(recorded) or "no row")
 
 
 @asynccontextmanager
-async def _address(to: str, gateway: FaultGateway) -> AsyncIterator[str]:
+async def _address(target: str, gateway: FaultGateway) -> AsyncIterator[str]:
     async with full_backlog() as full, tls_front(gateway.address, Authority().server()) as untrusted:
         yield {
             "nobody": closed_address(),
@@ -190,19 +195,19 @@ async def _address(to: str, gateway: FaultGateway) -> AsyncIterator[str]:
             "no answer": full,
             "tls": gateway.address.replace("http:", "https:"),
             "untrusted": untrusted,
-        }.get(to, gateway.address)
+        }.get(target, gateway.address)
 
 
-def states(store: Store, where: str = "TRUE") -> list[str]:
-    """The state of every row; whether a task that the gateway has is already looked at makes no difference here."""
-    states = [row[0] for row in store.rows(f"SELECT state FROM videos WHERE {where} ORDER BY number")]  # noqa: S608
+def states(store: Store, condition: str = "TRUE") -> list[str]:
+    """The state of every row; all states of a task under way count as submitted here."""
+    states = [row[0] for row in store.rows(f"SELECT state FROM videos WHERE {condition} ORDER BY number")]  # noqa: S608
     return ["submitted" if state in UNDER_WAY else state for state in states]
 
 
 async def measure_all(dialect: str = SORA, make_store: MakeStore = in_file) -> dict[Case, Outcome]:
     """All cases of a dialect, a few at a time."""
     measured: dict[Case, Outcome] = {}
-    small, large = anyio.CapacityLimiter(12), anyio.CapacityLimiter(1)  # large ones hold the others up
+    small, large = anyio.CapacityLimiter(12), anyio.CapacityLimiter(1)  # large ones delay the others
 
     async def run(case: Case, folder: Path) -> None:
         async with large if _is_large(case) else small:
@@ -220,26 +225,26 @@ def row(case: Case, seen: Outcome) -> str:
     """A line of the page."""
     return (
         f"| {case.moment} | {case.fault} | {seen.connections} | {seen.posts} | {seen.accepted} |"
-        f" {seen.told} | {seen.recorded} |"
+        f" {seen.outcome} | {seen.recorded} |"
     )
 
 
 def published() -> dict[tuple[str, str], Outcome]:
     """What the page says, by moment and fault."""
-    lines = PAGE.read_text(encoding="utf-8").partition(_HEAD)[2].partition(_OTHERS)[0].splitlines()
+    lines = PAGE.read_text(encoding="utf-8").partition(_PAGE_HEAD)[2].partition(_OTHERS)[0].splitlines()
     page: dict[tuple[str, str], Outcome] = {}
     for line in filter(None, lines):
-        moment, fault, connections, posts, accepted, told, recorded = map(str.strip, line.strip("|").split("|"))
-        page[moment, fault] = Outcome(int(connections), int(posts), int(accepted), told, recorded)
+        moment, fault, connections, posts, accepted, outcome, recorded = map(str.strip, line.strip("|").split("|"))
+        page[moment, fault] = Outcome(int(connections), int(posts), int(accepted), outcome, recorded)
     return page
 
 
 def differences(
     measured: dict[Case, Outcome], same: dict[tuple[str, str], Outcome]
 ) -> dict[str, tuple[Outcome, Outcome]]:
-    """Where a dialect comes to something else than the documented one: what, and what that one comes to.
+    """The cases whose outcome in a dialect differs from the documented dialect: both outcomes, by case.
 
-    A connection more or less makes no difference: some dialects look at the list of models first.
+    The number of connections is ignored: some dialects read the list of models first.
     """
     pairs = {f"{c.moment}: {c.fault}": (seen, same[c.moment, c.fault]) for c, seen in measured.items()}
     return {
@@ -259,7 +264,7 @@ def postgres_summary_line(measured: dict[Case, Outcome], same: dict[tuple[str, s
     return f"| the documented ones | {len(measured)} | {len(differences(measured, same))} |"
 
 
-_HEAD = """\
+_PAGE_HEAD = """\
 # Every fault at every moment of a create
 
 Measured by `python tests/support/faults.py`, which writes this page; `tests/faults/test_faults.py` holds it to what is
@@ -297,7 +302,7 @@ async def _page() -> str:
     others = [summary_line(name, await measure_all(name), same) for name in DIALECTS if name != SORA]
     with running_cluster() as cluster:
         in_postgres = await measure_all(make_store=cluster.store)
-    lines = [_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others]
+    lines = [_PAGE_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others]
     return "\n".join([*lines, _IN_POSTGRES, postgres_summary_line(in_postgres, same), ""])
 
 

@@ -1,4 +1,4 @@
-"""Videos whose every frame says which one it is, at any rate, turned, encrypted; and reading that off a picture."""
+"""Videos whose frames encode their own number, at any rate, rotated or encrypted; and decoding that number."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageOps
 
 BITS = 12
-"""Squares, four in a row, that say a frame's number: white is 1."""
+"""Squares, four in a row, that encode a frame's number: white is 1."""
 TICKS = 12_800
-"""Ticks of a second."""
+"""Ticks per second."""
 
 
 def numbered(number: int, size: tuple[int, int]) -> Image.Image:
@@ -24,7 +24,7 @@ def numbered(number: int, size: tuple[int, int]) -> Image.Image:
 
 
 def frame_number(picture: Image.Image) -> int:
-    """Which frame a picture of one shows."""
+    """The number of the frame in a picture."""
     width, height = picture.size
     grey = ImageOps.grayscale(picture)
     points = [((2 * (bit % 4) + 1) * width // 8, (2 * (bit // 4) + 1) * height // 6) for bit in range(BITS)]
@@ -41,8 +41,8 @@ def film(
     container: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
-    """A film whose frames are shown at `times` (seconds); the last one for as long as the one before it. `turned`:
-    degrees by which a player turns it, clockwise."""
+    """Write a video with frames at `times` (seconds); the last one is as long as the one before it. A player rotates it
+    by `turned` degrees clockwise."""
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=Fraction(TICKS), options={"preset": "veryfast"} | options)
         assert isinstance(stream, VideoStream)
@@ -61,12 +61,12 @@ def film(
 
 
 def at_rate(fps: float | Fraction, n_frames: int) -> list[Fraction]:
-    """When the frames of a film of one rate are shown."""
+    """The times of the frames at a constant rate."""
     return [number / Fraction(fps) for number in range(n_frames)]
 
 
 def sound(path: Path) -> Path:
-    """A file without a film."""
+    """Write a file with audio only."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("aac", rate=44_100)
         frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
@@ -80,13 +80,13 @@ def sound(path: Path) -> Path:
 
 
 def timestamps(path: Path) -> list[float]:
-    """When PyAV says that each frame is shown: all are decoded."""
+    """The timestamp of each frame according to PyAV, which decodes all of them."""
     with av.open(str(path)) as file:
         return [float(frame.time or 0) for frame in file.decode(video=0)]
 
 
 def bordered(size: tuple[int, int]) -> Image.Image:
-    """A picture with a corner that tells which way is up: red on the upper left."""
+    """A picture whose red upper left corner shows its orientation."""
     image = Image.new("RGB", size, (40, 90, 160))
     ImageDraw.Draw(image).rectangle((0, 0, size[0] // 3, size[1] // 3), fill=(220, 30, 30))
     return image

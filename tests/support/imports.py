@@ -1,4 +1,4 @@
-"""What a piece of code loads, seen in a process of its own."""
+"""The modules that a piece of code imports, in a separate process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def modules_after(code: str) -> set[str]:
-    """The names of the modules that are loaded once `code` has run."""
+    """The names of the modules that are loaded after `code` has run."""
     script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603
     return set(done.stdout.split("\n"))

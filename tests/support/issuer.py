@@ -1,6 +1,6 @@
-"""An OAuth issuer: metadata, keys that rotate, registration, codes with PKCE for whoever asks, tokens for one resource.
+"""An OAuth issuer: metadata, rotating keys, registration, codes with PKCE for any client, tokens for one resource.
 
-`python issuer.py` serves one and prints its address; everybody who asks is `alice`.
+`python issuer.py` serves one and prints its address; every user is `alice`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ ALL = "videos:read videos:create"
 
 
 class Issuer:
-    """Made by `issuing`. `asked` counts the requests to each path; `status` answers all, `pause` delays all (s).
+    """Made by `issuing`. `asked` counts the requests to each path; `status` is the answer to all of them if it is not
+    200, `pause` delays them (s).
 
-    `pages`: paths that answer something else, a status and a body.
+    `pages` overrides the answers of paths with a status and a body.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class Issuer:
         self._keys = [(name or f"key-{secrets.token_hex(4)}", ec.generate_private_key(ec.SECP256R1()))]
 
     def token(self, audience: str, *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-        """A good token, or one with other claims or headers; a claim that is None is left out."""
+        """A valid token, or one with other claims or headers; a claim that is None is left out."""
         name, key = self._keys[0]
         now = int(time.time())
         usual: dict[str, Any] = {
@@ -65,14 +66,14 @@ class Issuer:
             "scope": ALL,
         }
         usual |= {"iat": now, "exp": now + 300}
-        said = {each: value for each, value in (usual | claims).items() if value is not None}
-        named = {"kid": name, "typ": "at+jwt"} | (headers or {})
-        named = {each: value for each, value in named.items() if value is not None}
-        return jwt.encode(said, key, algorithm="ES256", headers=named)
+        payload = {field: value for field, value in (usual | claims).items() if value is not None}
+        token_headers = {"kid": name, "typ": "at+jwt"} | (headers or {})
+        token_headers = {field: value for field, value in token_headers.items() if value is not None}
+        return jwt.encode(payload, key, algorithm="ES256", headers=token_headers)
 
     @property
     def public_key(self) -> bytes:
-        """The key that everybody knows, as PEM."""
+        """The public key, as PEM."""
         from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415
 
         return self._keys[0][1].public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
@@ -83,7 +84,7 @@ class Issuer:
         routes = [Route(path, self._metadata) for path in metadata]
         routes += [Route("/jwks", self._jwks), Route("/authorize", self._authorize)]
         routes += [Route("/register", self._register, methods=["POST"]), Route("/token", self._token, methods=["POST"])]
-        return Starlette(routes=routes, middleware=[Middleware(_Weather, self)])
+        return Starlette(routes=routes, middleware=[Middleware(_FaultMiddleware, self)])
 
     async def _metadata(self, _: Request) -> Response:
         ends = {f"{name}_endpoint": f"{self.address}/{path}" for name, path in _ENDPOINTS.items()}
@@ -101,29 +102,35 @@ class Issuer:
         return JSONResponse(await request.json() | {"client_id": secrets.token_hex(8)}, status_code=201)
 
     async def _authorize(self, request: Request) -> Response:
-        asked = dict(request.query_params)
-        assert asked["code_challenge_method"] == "S256"
+        authorization = dict(request.query_params)
+        assert authorization["code_challenge_method"] == "S256"
         code = secrets.token_urlsafe(16)
-        self._codes[code] = asked
-        answer = {"code": code, "iss": self.address} | {name: asked[name] for name in ("state",) if name in asked}
-        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", status_code=302)
+        self._codes[code] = authorization
+        answer = {"code": code, "iss": self.address} | {
+            name: authorization[name] for name in ("state",) if name in authorization
+        }
+        return RedirectResponse(f"{authorization['redirect_uri']}?{urlencode(answer)}", status_code=302)
 
     async def _token(self, request: Request) -> Response:
         form = {name: str(value) for name, value in (await request.form()).items()}
-        asked = self._codes.pop(form.get("code", ""), None)
+        authorization = self._codes.pop(form.get("code", ""), None)
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-        if asked is None or challenge != asked["code_challenge"] or form.get("redirect_uri") != asked["redirect_uri"]:
+        if (
+            authorization is None
+            or challenge != authorization["code_challenge"]
+            or form.get("redirect_uri") != authorization["redirect_uri"]
+        ):
             return JSONResponse({"error": "invalid_grant"}, status_code=400)
-        scope = asked.get("scope", "")
-        token = self.token(asked["resource"], scope=scope, client_id=asked["client_id"])
+        scope = authorization.get("scope", "")
+        token = self.token(authorization["resource"], scope=scope, client_id=authorization["client_id"])
         return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": scope})
 
 
 _ENDPOINTS = {"authorization": "authorize", "token": "token", "registration": "register"}
 
 
-class _Weather:
+class _FaultMiddleware:
     def __init__(self, app: ASGIApp, issuer: Issuer) -> None:
         self._app = app
         self._issuer = issuer
@@ -133,21 +140,21 @@ class _Weather:
             self._issuer.asked[scope["path"]] += 1
             await anyio.sleep(self._issuer.pause)
         status, body = self._issuer.pages.get(scope.get("path", ""), (self._issuer.status, ""))
-        is_other = status != 200 or body
-        await (Response(body, status_code=status) if is_other else self._app)(scope, receive, send)
+        is_overridden = status != 200 or body
+        await (Response(body, status_code=status) if is_overridden else self._app)(scope, receive, send)
 
 
 @contextmanager
 def issuing() -> Iterator[Issuer]:
-    """An issuer that is served on a free port of this machine, in a thread of its own."""
+    """An issuer on a free port of this machine, in a thread."""
     issuer = Issuer()
     server = uvicorn.Server(uvicorn.Config(issuer.app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    until = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while not server.started:
         assert thread.is_alive()
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     issuer.address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
@@ -159,6 +166,6 @@ def issuing() -> Iterator[Issuer]:
 
 
 if __name__ == "__main__":
-    with issuing() as here:
-        print(here.address, flush=True)  # noqa: T201
+    with issuing() as issuer:
+        print(issuer.address, flush=True)  # noqa: T201
         threading.Event().wait()

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - the methods are keyring's
-"""Key stores as machines have them, for keyring: one that keeps, and some that do not."""
+"""Key stores as machines have them, for keyring: one that works, and some that do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keyring.errors import KeyringLocked, PasswordDeleteError
 
 
 class Keeping(KeyringBackend):
-    """Keeps keys in a file of the user's, and says things on stdout, as some do."""
+    """Stores keys in a file of the user, and prints to stdout, as some do."""
 
     priority = 1
 
@@ -22,39 +22,39 @@ class Keeping(KeyringBackend):
     def _file(self) -> Path:
         return Path.home() / "key-store.json"
 
-    def _kept(self) -> dict[str, str]:
+    def _keys(self) -> dict[str, str]:
         sys.stdout.write("unlocked for you\n")
         sys.stdout.flush()
-        kept: dict[str, str] = json.loads(self._file.read_text()) if self._file.exists() else {}
-        return kept
+        keys: dict[str, str] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        return keys
 
     def get_password(self, service: str, username: str) -> str | None:
-        return self._kept().get(f"{service} {username}")
+        return self._keys().get(f"{service} {username}")
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        self._file.write_text(json.dumps(self._kept() | {f"{service} {username}": password}))
+        self._file.write_text(json.dumps(self._keys() | {f"{service} {username}": password}))
 
     def delete_password(self, service: str, username: str) -> None:
-        kept = self._kept()
-        if kept.pop(f"{service} {username}", None) is None:
+        keys = self._keys()
+        if keys.pop(f"{service} {username}", None) is None:
             raise PasswordDeleteError("there is none")
-        self._file.write_text(json.dumps(kept))
+        self._file.write_text(json.dumps(keys))
 
 
 class Forgetting(Keeping):
-    """Keeps keys as long as its process lives."""
+    """Stores keys until its process exits."""
 
-    kept: dict[str, str] = {}
+    keys: dict[str, str] = {}
 
-    def _kept(self) -> dict[str, str]:
-        return self.kept
+    def _keys(self) -> dict[str, str]:
+        return self.keys
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        self.kept[f"{service} {username}"] = password
+        self.keys[f"{service} {username}"] = password
 
 
 class Locked(KeyringBackend):
-    """Waits for nobody."""
+    """Fails at once because it is locked."""
 
     priority = 1
 
@@ -69,7 +69,7 @@ class Locked(KeyringBackend):
 
 
 class Broken(KeyringBackend):
-    """Fails in its own way."""
+    """Fails with an unexpected exception."""
 
     priority = 1
 
@@ -84,7 +84,7 @@ class Broken(KeyringBackend):
 
 
 class Hanging(KeyringBackend):
-    """Waits for ever for somebody to unlock it, and has a child that does; its id stands in a file."""
+    """Waits forever to be unlocked, and so does a child process whose id is in a file."""
 
     priority = 1
 

@@ -1,4 +1,4 @@
-"""A ledger in a file that holds something of everything, and what stands in a ledger's tables."""
+"""A ledger file with an example of everything, and the contents of a ledger's tables."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def intent(account: Account, number: int, **more: Any) -> Intent:
-    """What is asked for once; every number is another request."""
+    """An intent; each number is a different request."""
     prompt = f"{number} {_TEXT}"
     return Intent(account, "simple_compose", {"prompt": prompt}, f"same {number}", [], Cost.of(0.1 * number), **more)
 
 
 async def fill(path: Path, videos: int = 12) -> Account:
-    """Make such a ledger, of so many videos at least."""
+    """Create such a ledger with at least this many videos."""
     with closing(open_ledger(path)) as ledger:
         account = await ledger.account(GATEWAY, KEY, "ann")
         await ledger.seal_keys()
@@ -48,15 +48,19 @@ async def fill(path: Path, videos: int = 12) -> Account:
                 await ledger.record_not_accepted(entry.request_id, "unknown", _TEXT, answer=_TEXT)
                 continue
             entry = await ledger.record_accepted(entry.request_id, f"task_{number}", ["gen_x"])
-            made = [Generation(variant=1, generation_id=f"gen_{number}", url=f"https://x.example/{number}", fps=29.97)]
-            await ledger.record(entry, Task("succeeded", progress=100, generations=tuple(made), cost=Cost.of(7, "USD")))
+            generations = [
+                Generation(variant=1, generation_id=f"gen_{number}", url=f"https://x.example/{number}", fps=29.97)
+            ]
+            await ledger.record(
+                entry, Task("succeeded", progress=100, generations=tuple(generations), cost=Cost.of(7, "USD"))
+            )
             await ledger.record_saved(entry.request_id, 1, Path(f"/videos/{number} é.mp4"))
         await ledger.adopt(account, "task_elsewhere", Task("running"))
     return account
 
 
 def multiply(path: Path, times: int) -> None:
-    """Add that many videos, each with a history and a variant, as they stand in the first row."""
+    """Add this many copies of the first video, each with a history and a variant."""
     with closing(sqlite3.connect(path)) as db, db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(videos)")]
         own = {"number": "1000 + i", "request_id": "printf('req_%024x', i)", "task_id": "'task_n' || i"}
@@ -65,9 +69,9 @@ def multiply(path: Path, times: int) -> None:
             f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {times:d})"  # noqa: S608
             f" INSERT INTO videos ({', '.join(columns)}) SELECT {values} FROM videos, n WHERE number = 1"
         )
-        made = "SELECT request_id, {} FROM videos WHERE number > 1000"
-        db.execute(f"INSERT INTO history (request_id, at, state) {made.format('created_at, state')}")
-        db.execute(f"INSERT INTO generations (request_id, variant, url) {made.format('1, task_id')}")
+        copies = "SELECT request_id, {} FROM videos WHERE number > 1000"
+        db.execute(f"INSERT INTO history (request_id, at, state) {copies.format('created_at, state')}")
+        db.execute(f"INSERT INTO generations (request_id, variant, url) {copies.format('1, task_id')}")
 
 
 def in_file(path: Path) -> Rows:
@@ -77,7 +81,7 @@ def in_file(path: Path) -> Rows:
 
 
 def in_database(url: str, path: Path) -> Rows:
-    """The same columns in PostgreSQL; no rows where it has no tables."""
+    """The same columns in PostgreSQL; no rows if it has no tables."""
     with psycopg.connect(url) as db:
         if db.execute("SELECT to_regclass('videos')").fetchone() == (None,):
             return {table: [] for table in TABLES}

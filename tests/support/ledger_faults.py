@@ -1,7 +1,7 @@
-"""Every trouble that a ledger can have, at every moment of a create: what was paid, and what was told.
+"""Every failure of a ledger, at every moment of a create: what was paid, and what the agent got.
 
-`python tests/support/ledger_faults.py` measures all of them anew and writes `tests/faults/LEDGER_FAULTS.md`; a test
-holds that page to what is measured. Each line has a gateway, a server and a ledger of its own.
+`python tests/support/ledger_faults.py` measures all of them and writes `tests/faults/LEDGER_FAULTS.md`; a test
+compares that page with measurements. Each case has its own gateway, server and ledger.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGE = Path(__file__).parents[1] / "faults" / "LEDGER_FAULTS.md"
 BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="0")
 
 WAITS_S = 2 * BUSY_TIMEOUT_S
-"""Seconds after which a call is still waiting for the first one's outcome, and would for long."""
+"""Seconds after which a call still waits for the outcome of the first one, and would for much longer."""
 
 BEFORE = "before the POST"
 DURING = "after the POST, before its answer"
@@ -41,14 +41,14 @@ AGAIN = "before it is sent again"
 AT_REST = "before a start"
 
 Failure = Callable[[Path], AbstractContextManager[object]]
-"""Takes the ledger's path; the trouble is over at the end."""
+"""Takes the ledger's path; the failure ends with the context."""
 
 
 def moved(*names: str) -> Failure:
-    """Files are moved away, and back at the end."""
+    """Move files away, and back at the end."""
 
     @contextmanager
-    def trouble(path: Path) -> Iterator[None]:
+    def failure(path: Path) -> Iterator[None]:
         parts = [each for each in (damage.part(path, name) for name in names) if each.exists()]
         for each in parts:
             each.rename(each.with_name(f"elsewhere{each.suffix}"))
@@ -56,36 +56,36 @@ def moved(*names: str) -> Failure:
         for each in parts:
             each.with_name(f"elsewhere{each.suffix}").rename(each)
 
-    return trouble
+    return failure
 
 
-def harmed(harm: damage.Damage) -> Failure:
-    """Files are written to in place, and put back as they were, in place, at the end."""
+def damaged(apply_damage: damage.Damage) -> Failure:
+    """Damage files in place, and restore them in place at the end."""
 
     @contextmanager
-    def trouble(path: Path) -> Iterator[None]:
+    def failure(path: Path) -> Iterator[None]:
         parts = [each for each in (damage.part(path, name) for name in ("", "-wal", "-shm")) if each.exists()]
-        kept = {each: damage.read(each) for each in parts}
-        harm(path)
+        contents = {each: damage.read(each) for each in parts}
+        apply_damage(path)
         yield
-        for each, data in kept.items():
-            damage.put_back(each, data)
+        for each, data in contents.items():
+            damage.restore(each, data)
 
-    return trouble
+    return failure
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[None]:
-    """Another file of the same name, with what the log does not hold."""
+    """Replace the file by a copy without the contents of the log."""
     path.rename(path.with_name("elsewhere"))
-    damage.put_back(path, damage.read(path.with_name("elsewhere")))
+    damage.restore(path, damage.read(path.with_name("elsewhere")))
     yield
     path.with_name("elsewhere").rename(path)
 
 
 @contextmanager
 def older(path: Path) -> Iterator[None]:
-    """An older copy is put into the same file, by SQLite."""
+    """Restore an older copy into the same file, by SQLite."""
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as ledger,
         closing(sqlite3.connect(":memory:")) as newer,
@@ -102,8 +102,8 @@ def older(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Another process is in the middle of writing."""
+def locked(path: Path) -> Iterator[None]:
+    """Another connection is in the middle of a write."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -120,17 +120,17 @@ def newer(path: Path) -> Iterator[None]:
 
 
 def limited(kind: int, to: Callable[[int], int]) -> Failure:
-    """The server's process may have no more of something."""
+    """Limit a resource of the server's process; `to` maps its id to the limit."""
 
     @contextmanager
-    def trouble(path: Path) -> Iterator[None]:
+    def failure(path: Path) -> Iterator[None]:
         pid = int(path.with_name("pid").read_text())
         before = resource.prlimit(pid, kind)
         resource.prlimit(pid, kind, (to(pid), before[1]))
         yield
         resource.prlimit(pid, kind, before)
 
-    return trouble
+    return failure
 
 
 def _open_files(pid: int) -> int:
@@ -140,44 +140,44 @@ def _open_files(pid: int) -> int:
 IN_FILES: dict[str, Failure] = {
     "removed": moved(""),
     "removed with all beside it": moved("", "-wal", "-shm"),
-    "emptied": harmed(damage.cut("", 0)),
+    "emptied": damaged(damage.cut("", 0)),
     "log removed": moved("-wal"),
-    "log emptied": harmed(damage.cut("-wal", 0)),
-    "log cut in half": harmed(damage.cut("-wal", 0.5)),
-    "log overwritten": harmed(damage.overwrite("-wal", 0, 9000)),
+    "log emptied": damaged(damage.cut("-wal", 0)),
+    "log cut in half": damaged(damage.cut("-wal", 0.5)),
+    "log overwritten": damaged(damage.overwrite("-wal", 0, 9000)),
 }
-"""Troubles that a server can also find when it starts."""
+"""Failures that a server can also meet at its start."""
 IN_USE: dict[str, Failure] = IN_FILES | {
     "replaced": replaced,
     "an older copy in the same file": older,
-    "index cut": harmed(damage.cut("-shm", 0)),
-    "held by another process": held,
+    "index cut": damaged(damage.cut("-shm", 0)),
+    "held by another process": locked,
     "migrated by a newer release": newer,
 }
 IN_PROCESS: dict[str, Failure] = {
     "full": limited(resource.RLIMIT_FSIZE, lambda _: 1),
     "out of descriptors": limited(resource.RLIMIT_NOFILE, _open_files),
 }
-"""Troubles of a process as a whole: the server has one of its own."""
+"""Failures of a whole process: the server runs in one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line. `of_database`: a trouble of PostgreSQL's."""
+    """One line. `database_failure` is a failure of PostgreSQL."""
 
     moment: str
     name: str
-    of_database: DatabaseFailure | None = None
+    database_failure: DatabaseFailure | None = None
 
-    def trouble(self, store: Store, folder: Path) -> AbstractContextManager[object]:
-        """The trouble, which is over at the end."""
-        if self.of_database is not None:
-            return self.of_database(store)
+    def failure(self, store: Store, folder: Path) -> AbstractContextManager[object]:
+        """The failure, which ends with the context."""
+        if self.database_failure is not None:
+            return self.database_failure(store)
         return (IN_USE | IN_PROCESS)[self.name](folder / "home" / "ledger.sqlite3")
 
 
 IN_POSTGRES = [
-    Case(moment, name, trouble) for moment in (BEFORE, DURING, AGAIN) for name, trouble in DATABASE_FAILURES.items()
+    Case(moment, name, failure) for moment in (BEFORE, DURING, AGAIN) for name, failure in DATABASE_FAILURES.items()
 ]
 CASES = [Case(moment, name) for moment in (BEFORE, DURING, AGAIN) for name in (*IN_USE, *IN_PROCESS)]
 CASES += [Case(AT_REST, name) for name in IN_FILES]
@@ -185,81 +185,83 @@ CASES += [Case(AT_REST, name) for name in IN_FILES]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a case: of the create that met it, of the same again meanwhile, and of the same once it was over
-    and the server restarted."""
+    """The outcome of a case: of the create that met the failure, of a repetition meanwhile, and of another one after
+    the failure and a restart of the server."""
 
     posts: int
     accepted: int
-    told: str
+    outcome: str
     meanwhile: str
     afterwards: str
     recorded: str
 
 
 async def measure(case: Case, folder: Path, store: Store) -> Outcome:
-    """The same create three times, through the real client, server, ledger and sockets."""
+    """Run the same create three times, through the real client, server, ledger and sockets."""
     async with fault_gateway() as gateway:
         gateway.on("POST", CREATE, ACCEPTED_NEXT)
         gateway.on("GET", CREATE, task_reply("SUBMITTED", task_id="task_1"))
-        lives = _at_rest if case.moment == AT_REST else _in_use
-        told, meanwhile = await lives(case, gateway, folder, store)
+        run_case = _at_rest if case.moment == AT_REST else _in_use
+        outcome, meanwhile = await run_case(case, gateway, folder, store)
         async with _server(gateway, folder, store) as client:
             afterwards = await _create(client, "fly man")
         creates = [each for each in gateway.creates() if b"fly man" in each.body]
         recorded = await anyio.to_thread.run_sync(states, store)
         accepted = len([each for each in gateway.accepted() if b"fly man" in each.body])
-        return Outcome(len(creates), accepted, told, meanwhile, afterwards, ", ".join(recorded) or "no row")
+        return Outcome(len(creates), accepted, outcome, meanwhile, afterwards, ", ".join(recorded) or "no row")
 
 
 async def _in_use(case: Case, gateway: FaultGateway, folder: Path, store: Store) -> tuple[str, str]:
-    """A server that runs meets the trouble."""
-    async with _server(gateway, folder, store, alone=case.of_database is None and case.name in IN_PROCESS) as client:
+    """A running server meets the failure."""
+    async with _server(
+        gateway, folder, store, alone=case.database_failure is None and case.name in IN_PROCESS
+    ) as client:
         await _create(client, "kite")
         if case.moment == BEFORE:
-            with case.trouble(store, folder):
+            with case.failure(store, folder):
                 return await _create(client, "fly man"), await _create(client, "fly man")
         hold = Hold()
         gateway.on("POST", CREATE, replace(ACCEPTED_NEXT if case.moment == DURING else BUSY, hold=hold), ACCEPTED_NEXT)
-        told: list[str] = []
+        outcomes: list[str] = []
 
         async def create() -> None:
-            told.append(await _create(client, "fly man"))
+            outcomes.append(await _create(client, "fly man"))
 
         async with anyio.create_task_group() as calls:
             calls.start_soon(create)
             await hold.reached.wait()
-            trouble = case.trouble(store, folder)
-            trouble.__enter__()
+            failure = case.failure(store, folder)
+            failure.__enter__()
             hold.release.set()
         meanwhile = "still waiting"
         with anyio.move_on_after(WAITS_S):
             meanwhile = await _create(client, "fly man")
-        trouble.__exit__(None, None, None)
-        await _settled(store)
-    return told[0], meanwhile
+        failure.__exit__(None, None, None)
+        await _wait_until_recorded(store)
+    return outcomes[0], meanwhile
 
 
-async def _settled(store: Store) -> None:
-    """The server tries again by itself to record what came of a create."""
+async def _wait_until_recorded(store: Store) -> None:
+    """Wait until the server has recorded the outcome of the create, which it retries by itself."""
     with anyio.fail_after(60):
-        while "sending" in await anyio.to_thread.run_sync(states, store):  # noqa: ASYNC110 - only a look can tell
+        while "sending" in await anyio.to_thread.run_sync(states, store):  # noqa: ASYNC110 - it has to be polled
             await anyio.sleep(0.1)
 
 
 async def _at_rest(case: Case, gateway: FaultGateway, folder: Path, store: Store) -> tuple[str, str]:
-    """A server was killed after the create; the next one meets the trouble when it starts."""
+    """A server was killed after the create; the next one meets the failure at its start."""
     before = folder.with_name(f"{folder.name}-before")
     async with _server(gateway, before, in_file(before)) as client:
-        told = await _create(client, "fly man")
+        outcome = await _create(client, "fly man")
         damage.as_after_a_kill(before, folder)
-    with case.trouble(store, folder):
+    with case.failure(store, folder):
         async with _server(gateway, folder, store) as client:
-            return told, await _create(client, "fly man")
+            return outcome, await _create(client, "fly man")
 
 
 @asynccontextmanager
 async def _server(gateway: FaultGateway, folder: Path, store: Store, *, alone: bool = False) -> AsyncIterator[Client]:
-    """A client of a server, which has a process of its own where it is `alone`."""
+    """A client of a server, which runs in its own process if `alone`."""
     if not alone:
         values: dict[str, Any] = {"base_url": gateway.address, "api_key": KEY, "home": folder / "home"}
         settings = load({}, duplicate_window=60, **values | store.values)
@@ -274,9 +276,9 @@ async def _server(gateway: FaultGateway, folder: Path, store: Store, *, alone: b
 
 
 async def _create(client: Client, prompt: str) -> str:
-    """What is told, and that it is of an earlier call where it is."""
-    told: dict[str, Any] = (await client.call_tool("create_video", {"prompt": prompt})).structured_content
-    return f"{told['outcome']}{', the first' if told.get('duplicate') else ''}"
+    """The outcome of a create, marked if it is that of an earlier call."""
+    result: dict[str, Any] = (await client.call_tool("create_video", {"prompt": prompt})).structured_content
+    return f"{result['outcome']}{', the first' if result.get('duplicate') else ''}"
 
 
 def states(store: Store) -> list[str]:
@@ -287,10 +289,10 @@ def states(store: Store) -> list[str]:
 async def measure_all(cases: Sequence[Case], make_store: faults.MakeStore = in_file) -> dict[Case, Outcome]:
     """These cases, a few at a time."""
     measured: dict[int, Outcome] = {}
-    at_once = anyio.CapacityLimiter(8)
+    limiter = anyio.CapacityLimiter(8)
 
     async def run(number: int, case: Case, folder: Path) -> None:
-        async with at_once:
+        async with limiter:
             measured[number] = await measure(case, folder, make_store(folder))
 
     with tempfile.TemporaryDirectory() as home:
@@ -303,7 +305,7 @@ async def measure_all(cases: Sequence[Case], make_store: faults.MakeStore = in_f
 def table(measured: dict[Case, Outcome]) -> str:
     """The lines of a table."""
     rows = [
-        [c.moment, c.name, s.posts, s.accepted, s.told, s.meanwhile, s.afterwards, s.recorded]
+        [c.moment, c.name, s.posts, s.accepted, s.outcome, s.meanwhile, s.afterwards, s.recorded]
         for c, s in measured.items()
     ]
     lines = [f"| {' | '.join(map(str, row))} |" for row in rows]

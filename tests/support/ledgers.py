@@ -1,4 +1,4 @@
-"""Every kind of ledger that there is, and what tests put into one; a second store is one more entry in STORES."""
+"""Every kind of ledger, and the entries of tests; another store is one more entry in STORES."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BEFORE_TOTALS_WERE_KEPT = """
     DROP TABLE video_counts;
     PRAGMA user_version = 9;
 """
-"""What takes a file back to the schema in which totals were added up."""
+"""Takes a file back to the schema without stored totals."""
 
 FIRST_SCHEMA = """
     CREATE TABLE videos (
@@ -56,11 +56,11 @@ Clock = Callable[[], float]
 OpenLedger = Callable[..., Ledger]
 
 STORES = ("sqlite", "postgres")
-"""Every kind of ledger; all of them keep the same contract."""
+"""Every kind of ledger; all of them have the same contract."""
 
 
 class Store:
-    """One kind of ledger, empty at first: in a file below `folder`, or in a database of its own."""
+    """One ledger, empty at first: in a file below `folder`, or in its own database."""
 
     def __init__(self, folder: Path, url: str | None) -> None:
         self._file = folder / "home" / "ledger.sqlite3"
@@ -68,12 +68,12 @@ class Store:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What leads a process there whose home lies below `folder`: settings by their names without SORA_."""
+        """Settings, named without SORA_, for a process with its home below `folder`."""
         return {} if self._url is None else {"LEDGER_URL": self._url}
 
     @property
     def values(self) -> dict[str, str]:
-        """The same as values of `load`."""
+        """The same, as arguments of `load`."""
         return {} if self._url is None else {"ledger_url": self._url}
 
     def open(self, clock: Clock) -> Ledger:
@@ -85,7 +85,7 @@ class Store:
         return PostgresLedger(self._url, clock)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run a statement in the tables, as somebody else might; the rows that it gives."""
+        """Run a statement from outside, and return its rows."""
         if self._url is None:
             with closing(sqlite3.connect(f"{self._file.as_uri()}?mode=rw", uri=True)) as file, file:
                 return file.execute(sql).fetchall()
@@ -94,7 +94,7 @@ class Store:
             return cursor.fetchall() if cursor.description else []
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """The same of a record that may not have been made yet: then there are none."""
+        """The same; no rows if the tables do not exist yet."""
         with suppress(sqlite3.OperationalError, psycopg.errors.UndefinedTable):
             return self.query(sql)
         return []

@@ -1,4 +1,4 @@
-"""A client that hears of changes, on both protocol eras."""
+"""A client that is notified of resource changes, on both protocol eras."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from resources import text
 
 
 class ChangeListener:
-    """Hears of changes at a client, in the way of its era."""
+    """Records change notifications of a client, in the way of its era."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
-        self._news = anyio.Event()
+        self.received: list[str] = []
+        self._changed = anyio.Event()
 
     async def __call__(self, message: object) -> None:
         """A message of the handshake era."""
         if isinstance(message, types.ResourceUpdatedNotification):
-            self.hear(message.params.uri)
+            self.record(message.params.uri)
 
-    def hear(self, what: str) -> None:
-        self.heard.append(what)
-        self._news.set()
+    def record(self, uri: str) -> None:
+        self.received.append(uri)
+        self._changed.set()
 
-    async def hears(self, what: str, times: int = 1) -> None:
-        """Wait until it was heard so often."""
-        while self.heard.count(what) < times:
-            self._news = anyio.Event()
-            await self._news.wait()
+    async def wait_for(self, uri: str, times: int = 1) -> None:
+        """Wait until a URI was received this many times."""
+        while self.received.count(uri) < times:
+            self._changed = anyio.Event()
+            await self._changed.wait()
 
-    async def until_succeeded(self, client: Client, uri: str) -> None:
-        """Read the video again whenever it is told to have changed, until it has succeeded."""
+    async def wait_until_succeeded(self, client: Client, uri: str) -> None:
+        """Read the video again after every change notification, until it has succeeded."""
         while True:
-            heard = self.heard.count(uri)
+            received = self.received.count(uri)
             if (await text(client, uri))["state"] == "succeeded":
                 return
-            await self.hears(uri, heard + 1)
+            await self.wait_for(uri, received + 1)
 
     @asynccontextmanager
-    async def on(self, client: Client, uri: str) -> AsyncIterator[None]:
-        """Be told about one resource."""
+    async def subscribed(self, client: Client, uri: str) -> AsyncIterator[None]:
+        """Subscribe to one resource."""
         if client.protocol_version < "2026":
             await client.subscribe_resource(uri)
             yield
@@ -55,7 +55,7 @@ class ChangeListener:
             async def listen() -> None:
                 async for event in events:
                     assert isinstance(event, ResourceUpdated)
-                    self.hear(event.uri)
+                    self.record(event.uri)
 
             listening.start_soon(listen)
             yield

@@ -1,4 +1,4 @@
-"""Machines to install on: a folder in which everything lies, clients' files, and programs that stand in for clients."""
+"""Machines to install on: a folder with everything, clients' files, and stand-ins for clients' programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def machine(home: Path, platform: str = "linux", **environ: str) -> Machine:
 
 
 def program(home: Path, name: str, *, failing: str = "") -> None:
-    """Put a client's program in place: it keeps what it is told, or fails (a shell's words)."""
+    """Install a client's program: it stores its calls, or runs `failing` (shell commands)."""
     path = home / "bin" / name
     path.parent.mkdir(exist_ok=True)
     kept = f'exec "{sys.executable}" "{Path(__file__).with_name("client_program.py")}" "$0" "$@"'
@@ -80,14 +80,14 @@ CLIENT_FILES = {
 
 
 def configured_server(home: Path, name: str) -> Any:
-    """The server as the client keeps it."""
+    """Our server in the client's configuration."""
     file, container = CLIENT_FILES[name]
     text = (home / file).read_text()
     return (tomllib.loads(text) if name == "codex" else json.loads(text)).get(container, {}).get("sora")
 
 
 def configure_server(home: Path, name: str, **server: Any) -> None:
-    """Have the client keep a server of our name."""
+    """Write a server of our name into the client's configuration."""
     file, container = CLIENT_FILES[name]
     (home / file).parent.mkdir(parents=True, exist_ok=True)
     env = server.get("env", {})

@@ -1,4 +1,4 @@
-"""Debian's nginx as a process, with the configuration of docs/deploy, where it is installed."""
+"""Debian's nginx as a process, with the configuration of docs/deploy, if it is installed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """An nginx that runs: where, whom it is trusted by, and its log of requests."""
+    """A running nginx: its ports, its authority, and its log of requests."""
 
     port: int
     plain_port: int
@@ -46,13 +46,13 @@ class Front:
     log: Path
 
     def client(self, **headers: str) -> httpx2.AsyncClient:
-        """A client that takes NAME for this machine, and trusts its certificate."""
+        """A client that resolves NAME to this machine, and trusts its certificate."""
         context = httpx2.create_ssl_context()
         context.load_verify_locations(cadata=self.authority.pem.decode())
-        return httpx2.AsyncClient(transport=_Here(self.port, context), headers=headers, timeout=30)
+        return httpx2.AsyncClient(transport=_LocalTransport(self.port, context), headers=headers, timeout=30)
 
 
-class _Here(httpx2.AsyncHTTPTransport):
+class _LocalTransport(httpx2.AsyncHTTPTransport):
     def __init__(self, port: int, context: object) -> None:
         super().__init__(verify=context)  # type: ignore[arg-type] # an SSLContext, as it says in its documentation
         self._port = port
@@ -65,14 +65,14 @@ class _Here(httpx2.AsyncHTTPTransport):
 
 @asynccontextmanager
 async def front(folder: Path, *upstreams: str) -> AsyncIterator[Front]:
-    """nginx in front of one or two `upstreams` (host and port), as docs/deploy has it but for ports and places."""
+    """nginx in front of one or two `upstreams` (host and port), as in docs/deploy except for ports and paths."""
     assert NGINX is not None
     nginx = Front(free_port(), free_port(), Authority(NAME), folder / "sora-mcp.log")
     _write(folder, nginx, upstreams)
     command = [NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
     async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
         try:
-            await _until_reached(nginx.port)
+            await _wait_until_open(nginx.port)
             yield nginx
         finally:
             process.terminate()
@@ -83,7 +83,7 @@ def _write(folder: Path, nginx: Front, upstreams: tuple[str, ...]) -> None:
     (folder / "fullchain.pem").write_bytes(nginx.authority.pem)
     (folder / "privkey.pem").write_bytes(nginx.authority.key)
     text = CONFIGURATION.read_text(encoding="utf-8")
-    for there, here in (
+    for documented, actual in (
         ("server 127.0.0.1:8001 ", f"server {upstreams[0]} "),
         ("server 127.0.0.1:8002 ", f"server {upstreams[1]} " if upstreams[1:] else "# "),
         ("listen 443 ", f"listen {HOST}:{nginx.port} "),
@@ -91,14 +91,14 @@ def _write(folder: Path, nginx: Front, upstreams: tuple[str, ...]) -> None:
         ("/etc/nginx/tls/", f"{folder}/"),
         ("/var/log/nginx/", f"{folder}/"),
     ):
-        assert there in text
-        text = text.replace(there, here)
+        assert documented in text
+        text = text.replace(documented, actual)
     (folder / "sora-mcp.conf").write_text(text, encoding="utf-8")
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user), encoding="utf-8")
 
 
-async def _until_reached(port: int) -> None:
+async def _wait_until_open(port: int) -> None:
     with anyio.fail_after(10):
         while True:
             try:

@@ -47,7 +47,7 @@ def _requests() -> Iterator[VideoRequest]:
 
 def bodies() -> list[dict[str, Any]]:
     """The bodies of everything that can be said, each once; pictures at even places are files, sent along."""
-    made: dict[str, dict[str, Any]] = {}
+    unique: dict[str, dict[str, Any]] = {}
     for model, extras in product(MODELS, _EXTRAS):
         dialect = OpenRouter.configured(load({}, dialect="openrouter", model=model, **extras))
         dialect.load_catalogue(dialect.read_catalogue(Reply(200, {"content-type": "application/json"}, _LIST, now=0)))
@@ -57,11 +57,11 @@ def bodies() -> list[dict[str, Any]]:
             except (CannotExpress, InvalidInput):
                 continue
             needs = {need.item for need in dialect.plan(request).needs}
-            sent = [i for i in range(len(request.inpaint_items)) if i in needs or i % 2 == 0]
+            attached = [i for i in range(len(request.inpaint_items)) if i in needs or i % 2 == 0]
             source = _SOURCE if None in needs else None
-            body = dict(dialect.create(request, dict.fromkeys(sent, _PNG), source).json or {})
-            made[json.dumps(body, sort_keys=True)] = body
-    return list(made.values())
+            body = dict(dialect.create(request, dict.fromkeys(attached, _PNG), source).json or {})
+            unique[json.dumps(body, sort_keys=True)] = body
+    return list(unique.values())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Images as phones make them: what stands behind their end, turned by their EXIF data, HEIC."""
+"""Images as phones make them: with data after their end, rotated by EXIF, in HEIC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 from PIL import Image, ImageDraw
 
 FILM = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + b"a private film \xff\xd9 IEND" * 400
-"""What a phone puts behind a picture: the seconds before it, with bytes in it that look like an end."""
+"""A clip that a phone appends to a picture, with bytes that look like an end of image."""
 
 BLUE, RED = (30, 30, 200), (200, 30, 30)
 
@@ -21,24 +21,24 @@ HEIC = base64.b64decode(
     "eGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAADttZGF0AAAALygBrxmA94RJf/BCiNLzaDNXivsJhj6z/IDGsrjI"
     "ztiG4lP7AODxO+7IHhiEjwWA"
 )
-"""As `corner` makes it, upright."""
+"""The image of `corner`, upright."""
 
 
-def corner(kind: str, orientation: int = 1, **options: object) -> bytes:
-    """64x48 pixels, red, blue in the upper left quarter as it is stored; `orientation` is EXIF's."""
+def corner(format_name: str, orientation: int = 1, **options: object) -> bytes:
+    """A 64x48 red image whose upper left quarter, as stored, is blue; `orientation` is the EXIF value."""
     image = Image.new("RGB", (64, 48), RED)
     ImageDraw.Draw(image).rectangle((0, 0, 31, 23), fill=BLUE)
     exif = Image.Exif()
     if orientation != 1:
         exif[0x0112] = orientation
         options["exif"] = exif
-    written = io.BytesIO()
-    image.save(written, kind, **options)
-    return written.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
 
 
 def find_corner(content: bytes) -> tuple[tuple[int, int], str]:
-    """The size of an image as it is stored, and the quarter of it that is blue."""
+    """The size of an image as stored, and its blue quarter."""
     with Image.open(io.BytesIO(content)) as image:
         stored = image.convert("RGB")
     width, height = stored.size

@@ -1,4 +1,4 @@
-"""A real browser that plays a video and seeks in it, and what it reports."""
+"""A real browser that plays a video, seeks in it, and reports the result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ v.src = %s;
 
 
 def play_video(link: str) -> dict[str, Any]:
-    """What a browser reports that opens a page with the video at `link`: `seen`, its `duration`, an `error` or None."""
+    """Open a page with the video at `link` in a browser; return `seen` events, `duration`, and `error` or None."""
     assert BROWSER is not None
     reports: Queue[dict[str, Any]] = Queue()
     with _page(link, reports) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: started from Debian's or anybody's programs in a folder of its own, on loopback."""
+"""A PostgreSQL for the tests: started from Debian's or other programs in its own folder, on loopback."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ NOT_INSTALLED = "PostgreSQL is not installed (Debian: postgresql)"
 
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing that matters lies there
-_ROOM_BYTES = 8 * 1024**3
-"""What has to be free in memory, so that clusters are kept there."""
+_MIN_FREE_BYTES = 8 * 1024**3
+"""Clusters are kept in memory if this much is free."""
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs, the newest; None where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -float(folder.parent.name))
-    found += [Path(which).parent] if (which := shutil.which("initdb")) else []
-    return next((folder for folder in found if (folder / "pg_ctl").exists()), None)
+    """The folder of PostgreSQL's newest programs; None if there are none."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -float(folder.parent.name))
+    folders += [Path(initdb).parent] if (initdb := shutil.which("initdb")) else []
+    return next((folder for folder in folders if (folder / "pg_ctl").exists()), None)
 
 
 class Cluster:
-    """One PostgreSQL, with as many databases as tests ask for."""
+    """One PostgreSQL, with as many databases as tests need."""
 
     def __init__(self, folder: Path, *, settings: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class Cluster:
         )
 
     def make(self) -> None:
-        """Make its folder; it is not started yet."""
+        """Create its data folder, without starting it."""
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres")
         self.run("initdb", "-D", str(self.data), "-U", "sora", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
@@ -67,18 +67,18 @@ class Cluster:
         self.run("pg_ctl", "-D", str(self.data), "-l", log, "-w", "-o", f"-p {self.port} {options}", "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop it: `fast` ends its connections, `immediate` is a crash."""
+        """Stop it: `fast` closes its connections, `immediate` is a crash."""
         self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop", check=False)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """All its processes are stopped meanwhile, as on a machine that stands still. Linux only."""
+        """Suspend all its processes, as on a machine that hangs. Linux only."""
         leader = int((self.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
         children = Path(f"/proc/{leader}/task/{leader}/children").read_text(encoding="ascii").split()
         processes = [leader, *map(int, children)]
         try:
             for each in processes:
-                with suppress(ProcessLookupError):  # one that served a connection has just ended
+                with suppress(ProcessLookupError):  # a process that served a connection has just exited
                     os.kill(each, signal.SIGSTOP)
             yield
         finally:
@@ -87,7 +87,7 @@ class Cluster:
                     os.kill(each, signal.SIGCONT)
 
     def sql(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run a statement; the rows that it gives."""
+        """Run a statement and return its rows."""
         with psycopg.connect(
             f"postgresql://sora@127.0.0.1:{self.port}/{database}?connect_timeout=30", autocommit=True
         ) as connection:
@@ -105,19 +105,19 @@ class Cluster:
         return Store(folder, self.database())
 
     def drop(self, url: str) -> None:
-        """Remove a database, of which some 300 files are left otherwise."""
+        """Drop a database, which would leave some 300 files otherwise."""
         with suppress(psycopg.Error):  # it was removed, or the cluster does not run
             self.sql(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
 
 @contextmanager
 def running_cluster(*settings: str, on_disk: bool = False) -> Iterator[Cluster]:
-    """A new one, stopped and removed afterwards. Skips where PostgreSQL is not installed. It may lie in memory, where a
-    commit waits for nothing, unless it has to be `on_disk`."""
+    """A new cluster, stopped and removed afterwards. Skips if PostgreSQL is not installed. It may be in memory, where a
+    commit does not wait, unless it has to be `on_disk`."""
     if programs() is None:
         pytest.skip(NOT_INSTALLED)
-    place = None if on_disk else _place()
-    with tempfile.TemporaryDirectory(prefix="sora-pg-", dir=place, ignore_cleanup_errors=True) as folder:
+    parent = None if on_disk else _cluster_parent()
+    with tempfile.TemporaryDirectory(prefix="sora-pg-", dir=parent, ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder), settings=settings)
         cluster.make()
         cluster.start()
@@ -127,11 +127,11 @@ def running_cluster(*settings: str, on_disk: bool = False) -> Iterator[Cluster]:
             cluster.stop("immediate")
 
 
-def _place() -> Path | None:
-    """Where clusters are kept: in memory where there is room, so that nobody waits for a disk; None: where other such
-    folders are."""
+def _cluster_parent() -> Path | None:
+    """The parent folder of clusters: in memory if there is room, so that tests do not wait for a disk; None: the
+    default for temporary folders."""
     with suppress(OSError):
-        if min(shutil.disk_usage(_IN_MEMORY).free, _free_memory_bytes()) > _ROOM_BYTES:
+        if min(shutil.disk_usage(_IN_MEMORY).free, _free_memory_bytes()) > _MIN_FREE_BYTES:
             return _IN_MEMORY
     return None
 

@@ -1,4 +1,4 @@
-"""What can happen to a PostgreSQL: it stands still, loses a commit's answer, is copied, is replaced, is pooled."""
+"""Failures and topologies of PostgreSQL: hanging, lost answers to a commit, replicas, failover, pooling."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from ports import free_port
 from postgres import Cluster
 
 Loss = Literal["before", "after", "swallowed", "unanswered"]
-"""What becomes of a COMMIT: the connection is lost before the server saw it, or after; it is swallowed, or its answer
-is, and the connection stays."""
+"""The fate of a COMMIT: the connection is lost before or after the server got it; or the connection stays, and the
+COMMIT or its answer is dropped."""
 
 
 class Proxy:
-    """A way to a PostgreSQL on which the COMMIT of a change can get lost. Made by `proxy`."""
+    """A proxy to a PostgreSQL that can lose the COMMIT of a change. Made by `proxy`."""
 
     def __init__(self, listener: socket.socket, port: int) -> None:
         self.port = int(listener.getsockname()[1])
         self.loses: Loss | None = None
-        """What becomes of the next COMMIT of such a change; None again afterwards."""
+        """The fate of the next COMMIT of such a change; None again afterwards."""
         self.change = b"INTO videos"
         self._listener = listener
-        self._to = port
-        self._ways: list[_Answers] = []
+        self._server_port = port
+        self._connections: list[_Answers] = []
 
     def address(self, url: str) -> str:
-        """The same database by this way."""
-        return url.replace(f":{self._to}/", f":{self.port}/")
+        """The URL of the same database through this proxy."""
+        return url.replace(f":{self._server_port}/", f":{self.port}/")
 
     def swallow(self) -> None:
-        """From now on nothing gets through on connections that are open, and neither end hears of it."""
-        for each in self._ways:
-            each.are_kept = each.are_questions_kept = True
+        """Drop all further data on open connections, without either end noticing."""
+        for each in self._connections:
+            each.are_withheld = each.are_requests_withheld = True
 
     def run(self) -> None:
         with suppress(OSError):
@@ -50,9 +50,9 @@ class Proxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+        with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
             answers = _Answers(client, server)
-            self._ways.append(answers)
+            self._connections.append(answers)
             answers.start()
             with suppress(OSError):
                 self._forward(client, server, answers)
@@ -62,7 +62,7 @@ class Proxy:
     def _forward(self, client: socket.socket, server: socket.socket, answers: _Answers) -> None:
         is_change = False
         while data := client.recv(65536):
-            if answers.are_questions_kept:
+            if answers.are_requests_withheld:
                 continue
             is_change = is_change or self.change in data
             if b"COMMIT" not in data or not is_change or self.loses is None:
@@ -70,10 +70,10 @@ class Proxy:
                 server.sendall(data)
                 continue
             loses, self.loses = self.loses, None
-            answers.are_kept = True
+            answers.are_withheld = True
             if loses in {"after", "unanswered"}:
                 server.sendall(data)
-                answers.came.wait(10)
+                answers.arrived.wait(10)
             if loses in {"before", "after"}:
                 return
             while client.recv(65536):
@@ -81,24 +81,24 @@ class Proxy:
 
 
 class _Answers(threading.Thread):
-    """Brings what the server says to the client; `are_kept`: keeps it."""
+    """Forwards the server's answers to the client, or drops them if `are_withheld`."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         super().__init__(daemon=True)
-        self.are_kept = False
-        self.are_questions_kept = False
-        self.came = threading.Event()
+        self.are_withheld = False
+        self.are_requests_withheld = False
+        self.arrived = threading.Event()
         self._client = client
         self._server = server
 
     def run(self) -> None:
         with suppress(OSError):
             while data := self._server.recv(65536):
-                if self.are_kept:
-                    self.came.set()
+                if self.are_withheld:
+                    self.arrived.set()
                 else:
                     self._client.sendall(data)
-            if not self.are_kept:
+            if not self.are_withheld:
                 _end(self._client)
 
 
@@ -110,17 +110,17 @@ def _end(*sockets: socket.socket) -> None:
 
 @contextmanager
 def proxy(cluster: Cluster) -> Iterator[Proxy]:
-    """A way to the cluster that can be disturbed."""
+    """A proxy to the cluster that can be disturbed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = Proxy(listener, cluster.port)
-        threading.Thread(target=made.run, daemon=True).start()
-        yield made
+        opened = Proxy(listener, cluster.port)
+        threading.Thread(target=opened.run, daemon=True).start()
+        yield opened
         _end(listener)
 
 
 @contextmanager
 def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
-    """A pgbouncer in front of the cluster, in a pool mode; its port. Skips where it is not installed."""
+    """A pgbouncer in front of the cluster, in a pool mode; its port. Skips if it is not installed."""
     program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
     if program is None:
         pytest.skip("pgbouncer is not installed (Debian: pgbouncer)")
@@ -143,13 +143,13 @@ def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
 
 
 def wait_until_open(port: int) -> None:
-    """Wait until something listens there."""
-    give_up_at = time.monotonic() + 20
+    """Wait until a port accepts connections."""
+    deadline = time.monotonic() + 20
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            if time.monotonic() > give_up_at:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:
@@ -183,11 +183,11 @@ def fail_over(cluster: Cluster, copy: Cluster) -> None:
 
 
 def sessions(cluster: Cluster, database: str) -> int:
-    """How many connections of ours a database has."""
-    counted = cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608 - our own
-    return int(counted[0][0])
+    """The number of our connections to a database."""
+    rows = cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608 - our own
+    return int(rows[0][0])
 
 
 def database_name(url: str) -> str:
-    """The name of a database, of its address."""
+    """The name of the database in a URL."""
     return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])

@@ -1,7 +1,7 @@
-"""A dialect with prices in USD, in the Sora format's words otherwise: `python priced.py N` is `crowd.py N` in it.
+"""A dialect with prices in USD, otherwise the Sora format: `python priced.py N` is `crowd.py N` in it.
 
-A prompt ends with its price a second ("fly man at 0.2"); without one it is 0.10, and `at cost` is none. The `usage` of
-a task says what it cost.
+A prompt ends with its price per second ("fly man at 0.2"); without one it is 0.10, and `at cost` is none. The `usage`
+of a task has its cost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sora_mcp.dialects.sora import Sora
 
 
 class Priced(Sora, frozen=True):
-    """See above."""
+    """The Sora format with prices; see above."""
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -37,7 +37,7 @@ class Priced(Sora, frozen=True):
         return cls(replace(plain.capabilities, unit="USD"), plain.source_placement)
 
     def estimate(self, request: VideoRequest) -> Estimate | None:
-        if (request.prompt or "").endswith(" for nothing"):  # no table that is read here says so
+        if (request.prompt or "").endswith(" for nothing"):  # no price list yields this
             return Estimate(Cost.of(0, "USD"), "5 s x 0.00 USD a second = 0 USD")
         price = re.search(r" at (\S+)$", request.prompt or "")
         skus = {"duration_seconds": price[1] if price else "0.10"}
@@ -49,13 +49,13 @@ class Priced(Sora, frozen=True):
 
 
 def costing(amount: object, status: str = "SUCCESS") -> Answer:
-    """A task that cost so much by the gateway's own figure."""
+    """A task with a cost stated by the gateway."""
     generations = [{"id": "gen_1", "url": "https://cdn.example/v.mp4"}]
     return task_reply(status, data={"generations": generations}, usage={"cost": amount})
 
 
 def install(table: Mapping[str, Any] = dialects.DIALECTS) -> None:
-    """Speak it wherever the Sora format is configured."""
+    """Replace the Sora format by this dialect."""
     cast("dict[str, Any]", table)["sora"] = Priced.configured
 
 

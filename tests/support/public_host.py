@@ -1,7 +1,7 @@
-"""Images on a public host, with nothing pretended: run in a network of its own, whose loopback has a public address.
+"""Images on a public host, without mocks: run in a network namespace whose loopback has a public address.
 
-`unshare -rnm python tests/support/public_host.py FOLDER` fetches each address over real sockets, and prints as JSON
-what came of it. Names come from a hosts file of its own. Nothing leaves this machine.
+`unshare -rnm python tests/support/public_host.py FOLDER` fetches each address over real sockets, and prints the
+outcomes as JSON. Names come from its own hosts file. Nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEY = "sk-key-of-the-public-host"
 
 
 def set_up(folder: Path) -> None:
-    """The loopback of this network, and the names that it knows."""
+    """Set up the loopback of this network and its host names."""
     hosts = folder / "hosts"
     hosts.write_text(HOSTS)
     for command in (
@@ -39,7 +39,7 @@ def set_up(folder: Path) -> None:
 
 
 async def fetch_all(folder: Path) -> dict[str, Any]:
-    """What came of each address, and what its host and the gateway saw."""
+    """The outcome for each address, and what its host and the gateway received."""
     picture = (folder / "picture.png").read_bytes()
     async with fault_gateway() as gateway, fault_gateway(PUBLIC) as public, fault_gateway("10.1.2.3") as inside:
         port, inner = public.address.rpartition(":")[2], inside.address.rpartition(":")[2]
@@ -68,11 +68,11 @@ async def fetch_all(folder: Path) -> dict[str, Any]:
             for number, (name, address) in enumerate(addresses.items()):
                 gateway.on("POST", "/v1/videos", says({"object": "video", "id": f"video_{number}", "status": "queued"}))
                 before = len(gateway.requests("POST"))
-                asked = {"prompt": f"fly man {number}", "inpaint_items": [{"url": address}]}
-                told = await ask(client, "create_video", asked)
-                sent = gateway.requests("POST")[before:]
-                outcomes[name] = {"outcome": told.data["outcome"], "text": told.text, "posts": len(sent)}
-                outcomes[name]["has_picture"] = bool(sent) and picture in sent[0].body
+                arguments = {"prompt": f"fly man {number}", "inpaint_items": [{"url": address}]}
+                reply = await ask(client, "create_video", arguments)
+                posts = gateway.requests("POST")[before:]
+                outcomes[name] = {"outcome": reply.data["outcome"], "text": reply.text, "posts": len(posts)}
+                outcomes[name]["has_picture"] = bool(posts) and picture in posts[0].body
         return {
             "outcomes": outcomes,
             "keys": sorted({"authorization" in each.headers for each in public.received}),

@@ -19,26 +19,26 @@ LONGEST = "x" * 300
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """An answer to a create: its ids where it is accepted, else what it leaves."""
+    """An answer to a create: its ids if it is accepted, else its outcome."""
 
-    said: Any
+    reply: Any
     ids: tuple[str, ...] = ()
     outcome: Literal["accepted", "rejected", "unknown"] = "accepted"
     status: int = 200
     next_step: str = ""
-    """A part of what to do next."""
+    """A part of the advice."""
 
 
-def accepted(said: Any, *ids: str, status: int = 200) -> Create:
-    return Create(said, ids, status=status)
+def accepted(reply: Any, *ids: str, status: int = 200) -> Create:
+    return Create(reply, ids, status=status)
 
 
-def rejected(said: Any, status: int = 200, next_step: str = "") -> Create:
-    return Create(said, outcome="rejected", status=status, next_step=next_step)
+def rejected(reply: Any, status: int = 200, next_step: str = "") -> Create:
+    return Create(reply, outcome="rejected", status=status, next_step=next_step)
 
 
-def unknown(said: Any, status: int = 200) -> Create:
-    return Create(said, outcome="unknown", status=status, next_step="own log")
+def unknown(reply: Any, status: int = 200) -> Create:
+    return Create(reply, outcome="unknown", status=status, next_step="own log")
 
 
 def error(word: str, name: str = "type") -> dict[str, Any]:
@@ -159,10 +159,15 @@ QUOTA = [
     *(
         case
         for word in ("insufficient_quota", "insufficient_user_quota", "billing_hard_limit", "Insufficient-Quota")
-        for said in (error(word), error(word, "code"), {"code": word, "message": "no"}, {"type": word, "message": "no"})
+        for reply in (
+            error(word),
+            error(word, "code"),
+            {"code": word, "message": "no"},
+            {"type": word, "message": "no"},
+        )
         for case in (
-            *(rejected(said, status, "top up") for status in (200, 400, 402, 403, 409, 418, 429, 451, 503)),
-            *(unknown(said, status) for status in (408, 500, 502, 504, 520)),
+            *(rejected(reply, status, "top up") for status in (200, 400, 402, 403, 409, 418, 429, 451, 503)),
+            *(unknown(reply, status) for status in (408, 500, 502, 504, 520)),
         )
     ),
     rejected({"code": "quota_not_enough", "message": "no"}, 403, "top up"),
@@ -182,9 +187,9 @@ CREATES = [*IDS, *REFUSALS, *QUOTA]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An answer to a query, and what it says of the task: None where it says nothing of it."""
+    """An answer to a query, and the state of the task in it; None if there is none."""
 
-    said: Any
+    reply: Any
     state: State | None = None
     urls: tuple[str, ...] = ()
     reason: str | None = None
@@ -200,8 +205,8 @@ def task(state: State, *urls: str, **fields: Any) -> Query:
 
 def failed(reason: str | None, code: str | None = None, **fields: Any) -> Query:
     """A failed task in the documented envelope, with its reason and code."""
-    said = {"code": "success", "message": "", "data": {"task_id": "task_1", "status": "FAILURE"} | fields}
-    return Query(said, "failed", reason=reason, code=code)
+    reply = {"code": "success", "message": "", "data": {"task_id": "task_1", "status": "FAILURE"} | fields}
+    return Query(reply, "failed", reason=reason, code=code)
 
 
 WORDS: dict[State, str] = {

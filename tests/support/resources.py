@@ -1,4 +1,4 @@
-"""Reading resources at a client, and the video that most of them are about."""
+"""Reading resources with a client, and creating the video that most of them describe."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mcp import Client
 
 
 async def create(client: Client, **arguments: Any) -> str:
-    made = await client.call_tool("create_video", {"prompt": "fly man", "width": 480, "height": 480} | arguments)
-    return str(made.structured_content["task_id"])
+    result = await client.call_tool("create_video", {"prompt": "fly man", "width": 480, "height": 480} | arguments)
+    return str(result.structured_content["task_id"])
 
 
 async def text(client: Client, uri: str) -> Any:
-    (found,) = (await client.read_resource(uri)).contents
-    assert isinstance(found, types.TextResourceContents)
-    assert found.uri == uri
-    return json.loads(found.text) if found.mime_type == "application/json" else found.text
+    (content,) = (await client.read_resource(uri)).contents
+    assert isinstance(content, types.TextResourceContents)
+    assert content.uri == uri
+    return json.loads(content.text) if content.mime_type == "application/json" else content.text
 
 
 async def blob(client: Client, uri: str, mime_type: str) -> bytes:
-    (found,) = (await client.read_resource(uri)).contents
-    assert isinstance(found, types.BlobResourceContents)
-    assert (found.uri, found.mime_type) == (uri, mime_type)
-    return base64.b64decode(found.blob)
+    (content,) = (await client.read_resource(uri)).contents
+    assert isinstance(content, types.BlobResourceContents)
+    assert (content.uri, content.mime_type) == (uri, mime_type)
+    return base64.b64decode(content.blob)

@@ -1,4 +1,4 @@
-"""Several servers that share a ledger in PostgreSQL, as processes, behind a balancer that knows no sessions."""
+"""Several servers that share a ledger in PostgreSQL, as processes, behind a balancer without sticky sessions."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Server:
 
 @dataclass
 class Balancer:
-    """Gives each request to the next server in turn, whatever it says; `served`: which got how many of each method."""
+    """Round-robin balancer; `served` has the methods of the requests of each server."""
 
     servers: list[Server]
     address: str = ""
     only: int | None = None
-    """The one server that gets requests now."""
+    """The only server that gets requests, if set."""
     served: dict[int, list[str]] = field(default_factory=dict)
     _turn: count[int] = field(default_factory=count)
 
@@ -53,33 +53,35 @@ class Balancer:
             return
         number = next(self._turn) % len(self.servers) if self.only is None else self.only
         self.served.setdefault(number, []).append(scope["method"])
-        body, goes_on = b"", True
-        while goes_on:
+        body, has_more = b"", True
+        while has_more:
             message = await receive()
             body += message.get("body", b"")
-            goes_on = message.get("more_body", False)
+            has_more = message.get("more_body", False)
         headers = [(n.decode(), v.decode()) for n, v in scope["headers"] if n.decode() not in HOP_BY_HOP]
         base = self.servers[number].address.rpartition("/mcp")[0]
         url = f"{base}{scope['path']}" + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
 
-        async def give_up(scope: anyio.CancelScope) -> None:
+        async def cancel_on_disconnect(scope: anyio.CancelScope) -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
             scope.cancel()
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(give_up, tasks.cancel_scope)
+            tasks.start_soon(cancel_on_disconnect, tasks.cancel_scope)
             try:
                 async with (
-                    httpx.AsyncClient(timeout=None, trust_env=False) as client,  # noqa: S113 - streams stand for long
+                    httpx.AsyncClient(timeout=None, trust_env=False) as client,  # noqa: S113 - streams are long-lived
                     client.stream(scope["method"], url, headers=headers, content=body) as answer,
                 ):
-                    kept = [(n, v) for n, v in answer.headers.raw if n.decode().lower() not in HOP_BY_HOP]
-                    await send({"type": "http.response.start", "status": answer.status_code, "headers": kept})
+                    response_headers = [(n, v) for n, v in answer.headers.raw if n.decode().lower() not in HOP_BY_HOP]
+                    await send(
+                        {"type": "http.response.start", "status": answer.status_code, "headers": response_headers}
+                    )
                     async for chunk in answer.aiter_raw():
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     await send({"type": "http.response.body", "body": b""})
-            except httpx.HTTPError:  # the server is gone
+            except httpx.HTTPError:  # the server is down
                 with suppress(RuntimeError):
                     await send({"type": "http.response.start", "status": 502, "headers": []})
                     await send({"type": "http.response.body", "body": b""})
@@ -99,9 +101,9 @@ class ServerGroup:
         if name not in self.tokens:
             first, *others = (each.environment for each in self.servers)
             command = [*warm_command(), "token", "add", name]
-            made = subprocess.run(command, check=True, capture_output=True, text=True, env=first, timeout=60)  # noqa: S603
-            self.tokens[name] = next(word for word in made.stdout.split() if word.startswith("sora_mcp_"))
-            for each in others:  # where tokens lie in files, each server has its own
+            result = subprocess.run(command, check=True, capture_output=True, text=True, env=first, timeout=60)  # noqa: S603
+            self.tokens[name] = next(word for word in result.stdout.split() if word.startswith("sora_mcp_"))
+            for each in others:  # if tokens are in files, each server has its own
                 if (file := Path(first["SORA_HOME"]) / "tokens.json").exists():
                     shutil.copy(file, Path(each["SORA_HOME"]) / "tokens.json")
         return self.tokens[name]
@@ -113,11 +115,13 @@ class ServerGroup:
         *,
         at: int | None = None,
         user: ElicitationFnT | None = None,
-        ears: MessageHandlerFnT | None = None,
+        message_handler: MessageHandlerFnT | None = None,
     ) -> Client:
         """A client of the balancer, or of one server (`at`); with the token of a person."""
         address = self.balancer.address if at is None else self.servers[at].address
-        return Client(self._transport(address, name), mode=era, elicitation_callback=user, message_handler=ears)
+        return Client(
+            self._transport(address, name), mode=era, elicitation_callback=user, message_handler=message_handler
+        )
 
     @asynccontextmanager
     async def _transport(self, address: str, name: str) -> AsyncIterator[TransportStreams]:

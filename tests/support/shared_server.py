@@ -1,4 +1,4 @@
-"""A server that several people share, over HTTP on a real socket, and their clients."""
+"""A server shared by several people, over HTTP on a real socket, and their clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sora_mcp.server.surface import SoraServer
 
 @dataclass
 class Team:
-    """A server that runs. People are let in by their names."""
+    """A running server. People get a token by name."""
 
     settings: Settings
     server: SoraServer
@@ -35,7 +35,7 @@ class Team:
     tokens: dict[str, str] = field(default_factory=dict)
 
     def token(self, name: str, cap: Cost | None = None, *, replace: bool = False) -> str:
-        """A person's token, made at the first use."""
+        """A person's token, created at first use."""
         if name not in self.tokens or replace:
             self.tokens[name] = TokenStore(open_documents(self.settings)).add(name, None, cap, replace=replace)
         return self.tokens[name]
@@ -46,11 +46,11 @@ class Team:
         era: Era = "auto",
         *,
         user: ElicitationFnT | None = None,
-        ears: MessageHandlerFnT | None = None,
+        message_handler: MessageHandlerFnT | None = None,
     ) -> Client:
         """A person's client."""
         transport = self._transport(name)
-        return Client(transport, mode=era, elicitation_callback=user, message_handler=ears)
+        return Client(transport, mode=era, elicitation_callback=user, message_handler=message_handler)
 
     def headers(self, name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(name)}"}
@@ -69,7 +69,7 @@ def build_app(settings: Settings) -> tuple[SoraServer, HttpApp]:
 
 @asynccontextmanager
 async def team(settings: Settings) -> AsyncIterator[Team]:
-    """A server in this process, which its tests can look into."""
+    """A server in this process, accessible to its tests."""
     server, app = build_app(settings)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=2

@@ -19,7 +19,7 @@ BASE = "https://videos.example.org"
 
 
 class LinkServer:
-    """A server's links, the one video of each owner, and a clock."""
+    """A server's links, one video for each owner, and a clock."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1_800_000_000.0
@@ -28,17 +28,17 @@ class LinkServer:
         for owner, path in self.files.items():
             path.parent.mkdir()
             path.write_bytes(CONTENT + owner.encode())
-        self.let_in = {"alice", "bob"}
-        self.trouble: Exception | None = None
-        """Why nobody can tell who has access."""
+        self.allowed = {"alice", "bob"}
+        self.error: Exception | None = None
+        """Raised when access is checked."""
         self.links = Links(
             self.settings, PrivateFiles(self.settings.home), self.saved_file, self.has_access, lambda: self.now
         )
 
     def has_access(self, owner: str) -> bool:
-        if self.trouble is not None:
-            raise self.trouble
-        return owner in self.let_in
+        if self.error is not None:
+            raise self.error
+        return owner in self.allowed
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
         return self.files.get(owner) if (video_id, variant) == ("task_1", 1) else None

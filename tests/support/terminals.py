@@ -10,26 +10,28 @@ CTRL_C = b"\x03"
 RETRY_DELAY_S = 5
 
 
-def read_terminal(terminal: int, words: bytes = b"", within_s: float = 60, *, typed: bytes = b"") -> bytes:
-    """What a terminal shows, until `words` appear or the program at its other end is gone.
+def read_terminal(terminal: int, text: bytes = b"", timeout_s: float = 60, *, typed: bytes = b"") -> bytes:
+    """Read a terminal's output until `text` appears or the program at its other end exits.
 
-    `typed`: what was typed last. Ctrl-C is typed again where nothing comes of it: in the moment before it reads, Python
-    notes the signal and then waits all the same.
+    `typed` is the last input. Ctrl-C is typed again if it has no effect: just before a read, Python notes the signal
+    and then waits all the same.
     """
-    give_up_at = time.monotonic() + within_s
-    shown = b""
-    while not words or words not in shown:
-        left_s = max(0.0, give_up_at - time.monotonic())
-        ready, _, _ = select.select([terminal], [], [], min(left_s, RETRY_DELAY_S) if typed == CTRL_C else left_s)
-        if not ready and typed == CTRL_C and left_s:
+    deadline = time.monotonic() + timeout_s
+    output = b""
+    while not text or text not in output:
+        remaining_s = max(0.0, deadline - time.monotonic())
+        ready, _, _ = select.select(
+            [terminal], [], [], min(remaining_s, RETRY_DELAY_S) if typed == CTRL_C else remaining_s
+        )
+        if not ready and typed == CTRL_C and remaining_s:
             os.write(terminal, CTRL_C)
             continue
-        assert ready, f"nothing more came within {within_s:g} s after {shown!r}"
+        assert ready, f"nothing more came within {timeout_s:g} s after {output!r}"
         try:
             chunk = os.read(terminal, 4096)
         except OSError:
             break
         if not chunk:
             break
-        shown += chunk
-    return shown
+        output += chunk
+    return output

@@ -1,4 +1,4 @@
-"""A real TLS server in front of a plain one, with an authority of its own making."""
+"""A real TLS server in front of a plain one, with its own certificate authority."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 HOST = "127.0.0.1"
-_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ssl.SSLError)
+_CLOSED = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ssl.SSLError)
 
 
 class Authority:
-    """One self-signed certificate for 127.0.0.1 and other `names`: whoever is given `pem` trusts it, nobody else
-    does."""
+    """A self-signed certificate for 127.0.0.1 and other `names`; only clients with `pem` trust it."""
 
     def __init__(self, *names: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -43,7 +42,7 @@ class Authority:
         )
 
     def server(self) -> ssl.SSLContext:
-        """What a server needs."""
+        """The context of a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with TemporaryDirectory() as folder:
             file = Path(folder, "server.pem")
@@ -53,29 +52,33 @@ class Authority:
 
 
 @asynccontextmanager
-async def tls_front(address: str, context: ssl.SSLContext, *, handshake_after: float = 0) -> AsyncIterator[str]:
-    """An https address that leads to the plain `address`; it takes up each handshake only after so many seconds."""
+async def tls_front(address: str, context: ssl.SSLContext, *, handshake_delay_s: float = 0) -> AsyncIterator[str]:
+    """An https address in front of the plain `address`; each handshake starts after `handshake_delay_s`."""
     port = int(address.rpartition(":")[2])
 
-    async def lead(connection: SocketStream) -> None:
+    async def relay(connection: SocketStream) -> None:
         async with connection:
-            await anyio.sleep(handshake_after)
-            with suppress(*_GONE):
+            await anyio.sleep(handshake_delay_s)
+            with suppress(*_CLOSED):
                 outside = await TLSStream.wrap(connection, ssl_context=context, standard_compatible=False)
-                async with outside, await anyio.connect_tcp(HOST, port) as inside, anyio.create_task_group() as both:
-                    both.start_soon(_pass_on, outside, inside)
-                    both.start_soon(_pass_on, inside, outside)
+                async with (
+                    outside,
+                    await anyio.connect_tcp(HOST, port) as inside,
+                    anyio.create_task_group() as directions,
+                ):
+                    directions.start_soon(_forward, outside, inside)
+                    directions.start_soon(_forward, inside, outside)
 
     listener = await anyio.create_tcp_listener(local_host=HOST, local_port=0)
     async with listener, anyio.create_task_group() as connections:
-        connections.start_soon(listener.serve, lead)
+        connections.start_soon(listener.serve, relay)
         yield f"https://{HOST}:{listener.extra(anyio.abc.SocketAttribute.local_port)}"  # noqa: S610 - no Django
         connections.cancel_scope.cancel()
 
 
-async def _pass_on(source: ByteReceiveStream, target: ByteStream) -> None:
-    with suppress(*_GONE):
+async def _forward(source: ByteReceiveStream, target: ByteStream) -> None:
+    with suppress(*_CLOSED):
         async for chunk in source:
             await target.send(chunk)
-    with suppress(*_GONE):
+    with suppress(*_CLOSED):
         await target.aclose()

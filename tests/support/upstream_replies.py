@@ -1,4 +1,4 @@
-"""What each kind of upstream answers, for tests that are run in the words of every dialect.
+"""The answers of each kind of upstream, for tests that run in every dialect.
 
 A new profile of a package is covered without a change here; a new package needs an entry in `REPLIES`.
 """
@@ -28,37 +28,37 @@ FIRST_ID = "task_1"
 
 @dataclass(frozen=True, slots=True)
 class UpstreamReplies:
-    """What a kind of upstream says of a create: its path, and the answers to a create that is taken and to a query.
+    """The path of a create in a kind of upstream, and the answers to an accepted create and to a query.
 
-    `finish` lets the first task have finished, with a file that lies at another address. `lists`: what it says of its
-    models, where those have to be known first.
+    `finish` finishes the first task, with a file at another address. `models` is the answer of its list of models, if
+    that has to be read first.
     """
 
     path: str
-    taken: Answer
+    accepted: Answer
     about: Answer
     finish: Callable[[FaultGateway, str], None]
-    lists: Answer | None = None
+    models: Answer | None = None
 
 
 def package_of(dialect: str) -> str:
-    """The package in `sora_mcp.dialects` whose dialect this is."""
+    """The package in `sora_mcp.dialects` that implements this dialect."""
     return dialect.partition(":")[0]
 
 
 def settings_for(dialect: str) -> dict[str, Any]:
-    """The settings that a create in a dialect needs, besides an address and a key."""
+    """The settings that a create in this dialect needs, besides an address and a key."""
     return {"dialect": dialect, "model": None if dialect == SORA else "some-model"}
 
 
 def sandbox_settings_for(dialect: str) -> dict[str, Any]:
-    """The same for the sandbox's face of that dialect."""
+    """The same for the sandbox in this dialect."""
     models = {SORA: None, OPENROUTER: "sandbox/aurora-2"}
     return {"dialect": dialect, "model": models.get(dialect, "sandbox")}
 
 
 def smallest_video(dialect: str, capabilities: Capabilities) -> dict[str, int]:
-    """A small and short video that the sandbox's face makes."""
+    """A small and short video that the sandbox makes in this dialect."""
     if dialect == OPENROUTER:
         return {"width": 480, "height": 480, "n_frames": 120}
     width, height = (64, 64) if capabilities.any_size else min(capabilities.sizes)
@@ -109,33 +109,33 @@ REPLIES = {
 
 
 def script_gateway(gateway: FaultGateway, dialect: str, create: Answer | None = None) -> UpstreamReplies:
-    """Script a gateway to answer in the words of a dialect: creates so, or taken. What it was scripted with."""
-    words = REPLIES[package_of(dialect)]
-    gateway.create_path = words.path
-    gateway.on("POST", words.path, create or words.taken)
-    gateway.on("GET", words.path, words.about)
-    if words.lists is not None:
-        gateway.on("GET", f"{words.path}/models", words.lists)
-    return words
+    """Script a gateway to answer in a dialect; creates are accepted, or answered with `create`. Returns the replies."""
+    replies = REPLIES[package_of(dialect)]
+    gateway.create_path = replies.path
+    gateway.on("POST", replies.path, create or replies.accepted)
+    gateway.on("GET", replies.path, replies.about)
+    if replies.models is not None:
+        gateway.on("GET", f"{replies.path}/models", replies.models)
+    return replies
 
 
 async def preload_catalogue(dialect: str, home: Path, address: str) -> None:
-    """Let a server of this home know already what the models at an address take, where they have to be known."""
-    words, spoken = REPLIES[package_of(dialect)], named(dialect, load({}, **settings_for(dialect)))
-    if words.lists is None or not isinstance(spoken, Catalogued):
+    """Store the list of models of an address in a server's home, if the dialect needs it."""
+    replies, known_dialect = REPLIES[package_of(dialect)], named(dialect, load({}, **settings_for(dialect)))
+    if replies.models is None or not isinstance(known_dialect, Catalogued):
         return
-    kept = spoken.read_catalogue(Reply(200, {}, words.lists.body, now=0))
+    catalogue = known_dialect.read_catalogue(Reply(200, {}, replies.models.body, now=0))
 
     async def fetch() -> str:
-        return kept
+        return catalogue
 
-    await Catalogue(home, address, spoken, fetch, time.time).load()
+    await Catalogue(home, address, known_dialect, fetch, time.time).load()
 
 
-def in_dialect(answer: Answer, words: UpstreamReplies) -> Answer:
-    """An answer that takes a create, as these words say that; any other as it is."""
-    return replace(answer, body=words.taken.body) if answer.body == ACCEPTED_NEXT.body else answer
+def in_dialect(answer: Answer, replies: UpstreamReplies) -> Answer:
+    """Translate the answer to an accepted create to these replies; leave any other as it is."""
+    return replace(answer, body=replies.accepted.body) if answer.body == ACCEPTED_NEXT.body else answer
 
 
 FILE = Answer(200, MP4, {"Content-Type": "video/mp4"})
-"""A video's file, as any server gives it."""
+"""A video file, as any server sends it."""

@@ -1,9 +1,9 @@
-"""A process that has imported all of ours and forks for each command, which so starts in a fraction of the time.
+"""A process that has imported our whole package and forks for each command, which makes commands start much faster.
 
 Nothing is opened in it. A command gets its arguments, environment, folder and standard streams as from a shell, and
-runs and ends as `python -m sora_mcp` does. One that would start otherwise than this process did is started for real:
-at a terminal, in another encoding, with other settings of Python's own. So is each outside of Linux. A test in which
-the process itself is the point takes `bench.COMMAND`.
+runs and exits as `python -m sora_mcp` does. A command that would start differently from this process is started for
+real: at a terminal, in another encoding, with other settings of Python itself. So is every command outside of Linux. A
+test of the process itself uses `bench.COMMAND`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from typing import Any
 import sora_mcp
 
 MAY_DIFFER = ("COLUMNS", "HOME", "LINES", "NO_COLOR", "PATH", "PYTEST_", "SORA_", "TERM", "TZ", "XDG_")
-"""How the variables begin that nothing reads before a command runs. Those of proxies are others."""
+"""Prefixes of variables that are not read before a command runs. Proxy variables may differ, too."""
 
 
 @cache
 def warm_command() -> tuple[str, ...]:
-    """What starts a command of ours. The process behind it starts at the first use, and ends with this one."""
+    """The command line that starts our commands. The process behind it starts at first use, and exits with this one."""
     if sys.platform != "linux":
         return sys.executable, "-m", "sora_mcp"
     folder = tempfile.TemporaryDirectory(prefix="sora-warm-")
@@ -71,18 +71,18 @@ class Start:
     leads_session: bool
     streams: list[int]
 
-    def is_alike(self) -> bool:
-        """Python started in the same way in this process, and would find the same modules where it is to run."""
-        ours = Path(self.folder, "sora_mcp")
-        if ours.exists() and not ours.samefile(sora_mcp.__path__[0]):
+    def matches_this_process(self) -> bool:
+        """Whether Python would start in the same way as in this process, and find the same modules."""
+        package = Path(self.folder, "sora_mcp")
+        if package.exists() and not package.samefile(sora_mcp.__path__[0]):
             return False
         differing = {name for name, _ in self.environ.items() ^ os.environ.items()}
         return not any(map(os.isatty, self.streams)) and all(
             name.upper().startswith(MAY_DIFFER) or name.lower().endswith("_proxy") for name in differing
         )
 
-    def take_on(self) -> None:
-        """Be what that was."""
+    def adopt(self) -> None:
+        """Take over the streams, session, folder, environment and arguments."""
         for number, (stream, name) in enumerate(zip(self.streams, ("stdin", "stdout", "stderr"), strict=True)):
             os.dup2(stream, number)
             os.close(stream)
@@ -99,58 +99,58 @@ class Start:
 
 
 def reopened(stream: Any) -> TextIOWrapper:
-    """The same for what the number of its file stands for now, as Python opens it when it starts."""
+    """Reopen the descriptor of a stream, as Python does at its start."""
     buffering = 0 if isinstance(stream.buffer, FileIO) else -1
     file: Any = open(stream.fileno(), stream.buffer.mode, buffering, closefd=False)  # noqa: SIM115
-    through = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-    return TextIOWrapper(file, stream.encoding, stream.errors, "\n", **through)
+    options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return TextIOWrapper(file, stream.encoding, stream.errors, "\n", **options)
 
 
-def forked(listener: socket.socket) -> Start | None:
-    """Fork for each that connects. Returns in a fork of that: how it is to start; and here when stdin ends."""
-    heard: list[Any] = [listener, sys.stdin]
-    while listener in select.select(heard, [], [])[0]:
-        asking, _ = listener.accept()
+def fork_on_request(listener: socket.socket) -> Start | None:
+    """Fork for each connection. Returns its Start in the child's child, and None in this process when stdin ends."""
+    readable: list[Any] = [listener, sys.stdin]
+    while listener in select.select(readable, [], [])[0]:
+        connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            return kept(asking)
-        asking.close()
-        with suppress(ChildProcessError):  # those that have ended
+            return supervise(connection)
+        connection.close()
+        with suppress(ChildProcessError):  # reap exited ones
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     return None
 
 
-def kept(asking: socket.socket) -> Start:
-    """Fork for who asks, and tell them the process and how it ended; it is killed when they are gone."""
-    _, streams, _, _ = socket.recv_fds(asking, 1, 3)
-    with asking.makefile() as lines:
+def supervise(connection: socket.socket) -> Start:
+    """Fork for a connection, and send it the process id and exit code; kill the process if the client disconnects."""
+    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    with connection.makefile() as lines:
         start = Start(streams=streams, **json.loads(lines.readline()))
-    if not start.is_alike():
-        tell(asking, 0)
+    if not start.matches_this_process():
+        send_number(connection, 0)
         os._exit(0)
     process = os.fork()
     if process == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        asking.close()
+        connection.close()
         return start
     for stream in streams:
         os.close(stream)
-    tell(asking, process)
-    until: list[Any] = [ended := os.pidfd_open(process), asking]
-    if ended not in select.select(until, [], [])[0]:
+    send_number(connection, process)
+    events: list[Any] = [process_exit := os.pidfd_open(process), connection]
+    if process_exit not in select.select(events, [], [])[0]:
         os.kill(process, signal.SIGKILL)
-    tell(asking, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+    send_number(connection, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
     os._exit(0)
 
 
-def tell(asking: socket.socket, number: int) -> None:
-    with suppress(OSError):  # they are gone
-        asking.sendall(f"{number}\n".encode())
+def send_number(connection: socket.socket, number: int) -> None:
+    with suppress(OSError):  # the client has disconnected
+        connection.sendall(f"{number}\n".encode())
 
 
 def import_all() -> None:
-    """All of ours, and with that what it needs."""
+    """Import our whole package and its dependencies."""
     for module in pkgutil.walk_packages(sora_mcp.__path__, "sora_mcp."):
         if module.name != "sora_mcp.__main__":
             import_module(module.name)
@@ -160,6 +160,6 @@ if __name__ == "__main__":
     import_all()
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if (start := forked(socket.socket(fileno=int(sys.argv[1])))) is not None:
-        start.take_on()
+    if (start := fork_on_request(socket.socket(fileno=int(sys.argv[1])))) is not None:
+        start.adopt()
         runpy.run_module("sora_mcp", run_name="__main__", alter_sys=True)

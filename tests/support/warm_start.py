@@ -26,12 +26,12 @@ with socket.socket(socket.AF_UNIX) as warm:
     if process == 0:
         os.execv(sys.executable, [sys.executable, "-m", "sora_mcp", *arguments])  # noqa: S606 - ours
 
-    def hand_on(number: int, _: FrameType | None) -> None:
+    def forward_signal(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):
             os.kill(process, number)
 
     for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, hand_on)
+        signal.signal(each, forward_signal)
     os.closerange(0, 3)
     status = int(answers.readline())
 if status < 0:

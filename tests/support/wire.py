@@ -1,4 +1,4 @@
-"""A server process as a host runs it: lines of JSON over its standard input and output, raw or as calls."""
+"""A server process as a host runs it: lines of JSON over stdin and stdout, raw or as calls."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ class Wire:
         await self._stdin.send(json.dumps({"jsonrpc": "2.0"} | dict(message)).encode() + b"\n")
 
     async def read(self) -> dict[str, Any]:
-        """The next line."""
+        """Read the next line."""
         with anyio.fail_after(30):
             return dict(json.loads(await self._stdout.receive_until(b"\n", MAX_LINE_BYTES)))
 
     async def ask(self, line: bytes) -> dict[str, Any]:
-        """Send a line as it is; the next one that comes back."""
+        """Send a raw line, and read the next one."""
         await self._stdin.send(line + b"\n")
         return await self.read()
 
     async def hang_up(self) -> None:
-        """End its input and wait for its end."""
+        """Close its input and wait for its exit."""
         await self._stdin.aclose()
         await self._process.wait()
 
 
 class Host:
-    """What a host does with a server. Made by `host`; whatever the server says is kept in `answers`."""
+    """A host's side of a server. Made by `host`; the server's answers are stored in `answers`."""
 
     def __init__(self, process: Process) -> None:
         self.answers: dict[int, dict[str, Any]] = {}
         self.answered = anyio.Event()
         self._process = process
-        self._arrived: dict[int, anyio.Event] = {}
+        self._answer_events: dict[int, anyio.Event] = {}
 
     @property
     def pid(self) -> int:
@@ -71,12 +71,12 @@ class Host:
     async def start(self) -> None:
         """Shake hands."""
         await self._send(id=0, method="initialize", params=_PARAMS)
-        await self._arrived[0].wait()
+        await self._answer_events[0].wait()
         await self._send(method="notifications/initialized")
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> int:
-        """Ask for a tool call; the id under which its answer will stand."""
-        number = len(self._arrived)
+        """Send a tool call; returns the id of its answer."""
+        number = len(self._answer_events)
         await self._send(id=number, method="tools/call", params={"name": tool, "arguments": arguments})
         return number
 
@@ -85,45 +85,45 @@ class Host:
         return await self.answer(await self.call(tool, arguments))
 
     async def answer(self, number: int) -> dict[str, Any]:
-        """Wait for the structured result of a call, which stands in its second text."""
-        await self._arrived[number].wait()
+        """Wait for the structured result of a call, which is its second text."""
+        await self._answer_events[number].wait()
         return dict(json.loads(self.answers[number]["result"]["content"][1]["text"]))
 
     async def ping(self) -> None:
         """Wait for the answer to a ping."""
-        number = len(self._arrived)
+        number = len(self._answer_events)
         await self._send(id=number, method="ping")
-        await self._arrived[number].wait()
+        await self._answer_events[number].wait()
 
     async def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def _send(self, **message: Any) -> None:
         if "id" in message:
-            self._arrived[message["id"]] = anyio.Event()
+            self._answer_events[message["id"]] = anyio.Event()
         assert self._process.stdin is not None
         await self._process.stdin.send(json.dumps({"jsonrpc": "2.0"} | message).encode() + b"\n")
 
     async def listen(self) -> None:
-        """Keep what the server says until it is gone."""
+        """Store the server's answers until it exits."""
         assert self._process.stdout is not None
         stdout = BufferedByteReceiveStream(self._process.stdout)
         with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
             while True:
                 answer = json.loads(await stdout.receive_until(b"\n", MAX_LINE_BYTES))
-                if "result" in answer and answer["id"] in self._arrived:
+                if "result" in answer and answer["id"] in self._answer_events:
                     self.answers[answer["id"]] = answer
-                    self._arrived[answer["id"]].set()
+                    self._answer_events[answer["id"]].set()
                     if answer["id"]:
                         self.answered.set()
 
 
 @asynccontextmanager
 async def wire(environment: Mapping[str, str]) -> AsyncIterator[Wire]:
-    """A server process of its own; told to end on leaving, if it still runs."""
+    """Start a server process; terminated on exit if it is still running."""
     async with await anyio.open_process(COMMAND, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             yield Wire(process)
@@ -134,13 +134,13 @@ async def wire(environment: Mapping[str, str]) -> AsyncIterator[Wire]:
 
 @asynccontextmanager
 async def host(environment: Mapping[str, str]) -> AsyncIterator[Host]:
-    """A server process of its own; killed on leaving, if it still runs."""
+    """Start a server process; killed on exit if it is still running."""
     process = await anyio.open_process(COMMAND, env=environment, stderr=subprocess.DEVNULL)
     async with process, anyio.create_task_group() as listening:
-        opened = Host(process)
-        listening.start_soon(opened.listen)
+        server = Host(process)
+        listening.start_soon(server.listen)
         try:
-            yield opened
+            yield server
         finally:
             with anyio.CancelScope(shield=True):
-                await opened.kill()
+                await server.kill()

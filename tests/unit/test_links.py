@@ -148,7 +148,7 @@ async def test_the_links_of_somebody_who_has_no_access_any_more_are_refused(
     room: LinkServer, http: httpx.AsyncClient, use: str
 ) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
-    room.let_in.remove("alice")
+    room.allowed.remove("alice")
     assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).status_code == 403
 
 
@@ -157,11 +157,11 @@ async def test_while_nobody_can_tell_who_has_access_a_link_is_not_called_dead(
     room: LinkServer, http: httpx.AsyncClient, use: str
 ) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
-    room.trouble = CannotVerify("The tokens cannot be read now.")
+    room.error = CannotVerify("The tokens cannot be read now.")
     answer = await http.request("GET" if use == "videos" else "PUT", link, content=PNG)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "cannot be read now. The link is as good as it was." in answer.json()["error"]
-    room.trouble = None
+    room.error = None
     assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).is_success
 
 

@@ -20,13 +20,13 @@ def reply(status: int, said: Any, **headers: str) -> Reply:
 
 
 def name(case: Create | Query) -> str:
-    said = case.said.decode() if isinstance(case.said, bytes) else json.dumps(case.said)
+    said = case.reply.decode() if isinstance(case.reply, bytes) else json.dumps(case.reply)
     return f"{case.status} {said}"[:120]
 
 
 @pytest.mark.parametrize("case", CREATES, ids=name)
 def test_an_answer_to_a_create_means_what_it_says(case: Create) -> None:
-    answer = reply(case.status, case.said)
+    answer = reply(case.status, case.reply)
     if case.outcome == "accepted":
         assert read_created(answer) == Created(case.ids[0], case.ids[1:])
         return
@@ -40,7 +40,7 @@ def test_an_answer_to_a_create_means_what_it_says(case: Create) -> None:
 @pytest.mark.parametrize("header", ["Retry-After", "retry-after"])
 def test_an_unknown_outcome_names_no_time_to_wait_and_keeps_the_answer(case: Create, header: str) -> None:
     with pytest.raises(OutcomeUnknown) as caught:
-        read_created(reply(case.status, case.said, **{header: "7"}))
+        read_created(reply(case.status, case.reply, **{header: "7"}))
     error = caught.value
     assert (error.retry_after_s, error.can_retry, error.may_be_sent_again) == (None, False, False)
     assert 0 < len(error.answer) <= 200
@@ -48,7 +48,7 @@ def test_an_unknown_outcome_names_no_time_to_wait_and_keeps_the_answer(case: Cre
 
 @pytest.mark.parametrize("case", QUERIES, ids=name)
 def test_an_answer_to_a_query_means_what_it_says(case: Query) -> None:
-    answer = reply(case.status, case.said)
+    answer = reply(case.status, case.reply)
     if case.state is None:
         with pytest.raises(BadReply) as caught:
             read_task(answer, "task_1")
