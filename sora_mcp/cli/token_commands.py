@@ -85,12 +85,12 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
 
 
 def _echo_secret(name: str, text: str) -> None:
-    """Print what is shown only once; say on stderr what to do if it cannot be written. Raises OSError then."""
+    """Print text that is shown only once. Raise OSError if that fails, after printing on stderr what to do."""
     try:
         click.echo(text)
     except OSError:
-        again = command("token", "add", name, "--replace")
-        click.echo(f"The token of {name} was made, but could not be shown. Make another: {again}", err=True)
+        retry_command = command("token", "add", name, "--replace")
+        click.echo(f"The token of {name} was made, but could not be shown. Make another: {retry_command}", err=True)
         raise
 
 

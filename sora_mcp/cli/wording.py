@@ -12,8 +12,8 @@ from sora_mcp.tools.list_videos import DEFAULT_LIMIT
 from sora_mcp.tools.wording import Wording, format_delay
 
 
-def _quote(*words: str) -> str:
-    return f"`{command(*words)}`"
+def _quote(*arguments: str) -> str:
+    return f"`{command(*arguments)}`"
 
 
 class ForShell(Wording):
