@@ -30,7 +30,7 @@ UNREAD_TIMEOUT_S = 30.0
 """Seconds for which a client may read nothing of the data waiting for it."""
 GRACE_S = 55.0
 """Seconds that calls in progress get at shutdown: a call answers within 50 (hosts give up after 60)."""
-_FIRST_REQUEST_TIMEOUT_S = 0.25
+_FIRST_REQUEST_TIMEOUT_S = 0.5
 """Seconds for a connection accepted at shutdown to send its request."""
 _WRITE_TIMEOUT_S = 5
 """Seconds after GRACE_S for the answers to be written. Then clients are disconnected."""
