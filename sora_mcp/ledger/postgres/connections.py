@@ -76,7 +76,7 @@ class CommitUnknown(Unavailable):
 class Clock(NamedTuple):
     """The first statement of a transaction: a query for the database's time, and when it was sent."""
 
-    asked_at: float
+    queried_at: float
     answer: psycopg.Cursor[tuple[Any, ...]]
 
 
@@ -253,25 +253,25 @@ class Connections:
         """Set up a connection if it is new, and read the clock of its database."""
         if not connection.is_set_up:
             _set_up(connection)
-            asked_at = time.monotonic()
+            queried_at = time.monotonic()
             ((now,),) = connection.run(_CLOCK)
-            self._offset = float(now) - asked_at
+            self._offset = float(now) - queried_at
 
     def begin(self, connection: Connection, *, to_write: bool, timeout_s: float) -> Clock:
         """Begin a transaction, and query the database's time."""
-        asked_at = time.monotonic()
+        queried_at = time.monotonic()
         if not to_write:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return Clock(asked_at, connection.execute(_CLOCK))
+            return Clock(queried_at, connection.execute(_CLOCK))
         connection.execute("BEGIN")
-        return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{timeout_s * 1000:.0f}"]))
+        return Clock(queried_at, connection.execute(_START_TO_WRITE, [f"{timeout_s * 1000:.0f}"]))
 
     def read_clock(self, clock: Clock) -> None:
         """Read the time that a transaction has queried, once that has ended. Raises nothing, as it is committed."""
         with suppress(psycopg.Error):
             row = clock.answer.fetchone()
-            if row is not None and time.monotonic() - clock.asked_at < _MAX_CLOCK_DELAY_S:
-                self._offset = float(row[0]) - clock.asked_at
+            if row is not None and time.monotonic() - clock.queried_at < _MAX_CLOCK_DELAY_S:
+                self._offset = float(row[0]) - clock.queried_at
 
     def close(self) -> None:
         """Close all of them; the next transaction opens others."""

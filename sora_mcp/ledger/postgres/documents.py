@@ -173,7 +173,7 @@ class WatchedDocuments(PostgresDocuments):
         self._is_away = False
         self._connection: Connection | None = None
         self._connection_lock = threading.Lock()
-        self._asked_at: float | None = None
+        self._queried_at: float | None = None
         self._has_read = threading.Event()
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sora-documents", daemon=True)
@@ -200,8 +200,8 @@ class WatchedDocuments(PostgresDocuments):
         self._check(CURRENT_TTL_S)
 
     def _check(self, seconds: float) -> None:
-        now, asked_at = time.monotonic(), self._asked_at
-        if asked_at is not None and now - asked_at > _HANG_TIMEOUT_S:
+        now, queried_at = time.monotonic(), self._queried_at
+        if queried_at is not None and now - queried_at > _HANG_TIMEOUT_S:
             self._abort()
         if now - self._read_at > seconds:
             raise self._error.with_traceback(None)
@@ -213,7 +213,7 @@ class WatchedDocuments(PostgresDocuments):
 
     def _set_connection(self, connection: Connection | None) -> None:
         with self._connection_lock:
-            self._connection, self._asked_at = connection, None
+            self._connection, self._queried_at = connection, None
 
     def _run(self) -> None:
         while not self._is_closing.is_set():
@@ -237,9 +237,9 @@ class WatchedDocuments(PostgresDocuments):
     def _watch(self, connection: Connection) -> None:
         connection.execute(f"LISTEN {_CHANNEL}".encode())
         while not self._is_closing.is_set():
-            self._asked_at = asked_at = time.monotonic()
+            self._queried_at = queried_at = time.monotonic()
             now, self._texts = read_texts(connection, self._texts)
-            self._asked_at, self._read_at, self._offset = None, asked_at, now - time.monotonic()
+            self._queried_at, self._read_at, self._offset = None, queried_at, now - time.monotonic()
             self._is_away, self._error = False, Unavailable("it takes too long to answer")
             self._has_read.set()
             for _ in connection.notifies(timeout=POLL_INTERVAL_S, stop_after=1):

@@ -70,5 +70,5 @@ class Copied(FileProblem):
             location,
             ": nothing is submitted from this file any more.",
         )
-        use_it = AskUser(("set ", Setting("ledger_url"), " to that database and ", Restart()))
-        super().__init__(message, *([] if mark.ended_at is not None else [CopyLedger()]), use_it)
+        next_step = AskUser(("set ", Setting("ledger_url"), " to that database and ", Restart()))
+        super().__init__(message, *([] if mark.ended_at is not None else [CopyLedger()]), next_step)

@@ -48,7 +48,7 @@ class SqliteLedger(Paying, Following, Reading):
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._file = File(path, self._is_nobody_sending, self._is_no_other_sending)
+        self._file = File(path, self._has_no_senders, self._has_no_other_senders)
         self._limiter = anyio.CapacityLimiter(1)
         self._background_limiter = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
@@ -60,7 +60,7 @@ class SqliteLedger(Paying, Following, Reading):
                 sending = {
                     writer for _, writer, _ in self._file.transact("BEGIN", rows.find_sending) if writer is not None
                 }
-        self._writer.release(keep=own_ids & sending)
+        self._writer.release(still_sending=own_ids & sending)
         self._file.close()
 
     def owns(self, path: Path | int) -> bool:
@@ -146,10 +146,10 @@ class SqliteLedger(Paying, Following, Reading):
     def _abandoned(self, db: Database) -> list[str]:
         return [request_id for request_id, has_ended in self._sending(db) if has_ended]
 
-    def _is_nobody_sending(self, db: Connection) -> bool:
+    def _has_no_senders(self, db: Connection) -> bool:
         return all(has_ended for _, has_ended in self._sending(db))
 
-    def _is_no_other_sending(self, db: Connection) -> bool:
+    def _has_no_other_senders(self, db: Connection) -> bool:
         # A worker finds out whether others live; what this process sends it handles itself.
         return {writer for _, writer, _ in rows.find_sending(db)} <= self._writer.ids
 

@@ -270,9 +270,9 @@ class Watch:
 
     def _changed_outside_sqlite(self, was: _Snapshot, now: _Snapshot) -> tuple[bool, bool]:
         """Return whether the file and the log were changed without a trace in the index."""
-        is_log_sqlites = now.log_index.header != was.log_index.header
-        is_file_sqlites = now.log_index.copied != was.log_index.copied or now.log_index.salts != was.log_index.salts
-        return now.file != was.file and not is_file_sqlites, now.log != was.log and not is_log_sqlites
+        is_log_by_sqlite = now.log_index.header != was.log_index.header
+        is_file_by_sqlite = now.log_index.copied != was.log_index.copied or now.log_index.salts != was.log_index.salts
+        return now.file != was.file and not is_file_by_sqlite, now.log != was.log and not is_log_by_sqlite
 
     def accept_changes(self) -> None:
         """Accept the files' current state as SQLite's, after a transaction that has written."""

@@ -48,11 +48,11 @@ class Writer:
         """Return the files of all writers' locks."""
         return self._folder.glob("*")
 
-    def release(self, keep: set[str]) -> None:
-        """Release the locks and remove their files, except those of the ids in `keep`: others must find them free."""
+    def release(self, still_sending: set[str]) -> None:
+        """Release the locks and remove their files, except of the ids `still_sending`: others must find those free."""
         for writer_id, lock in self._locks.items():
             lock.close()
-            if writer_id not in keep:
+            if writer_id not in still_sending:
                 lock.path.unlink(missing_ok=True)
         self._locks = {}
 

@@ -46,6 +46,6 @@ class Source(SqliteLedger):
     def _check_idle(self, db: Connection) -> Connection:
         self._check_structure(db)
         self._mark_abandoned_unknown(db)
-        if not self._is_nobody_sending(db):
+        if not self._has_no_senders(db):
             raise InUse(self.path)
         return db
