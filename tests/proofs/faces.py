@@ -1,4 +1,4 @@
-"""How a model is talked to over HTTP: as to OpenAI's (Chat Completions, Responses) and as to Anthropic's (Messages)."""
+"""The formats in which a model is called over HTTP: OpenAI's Chat Completions and Responses, Anthropic's Messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool that the model calls, by the name it was given."""
+    """A call of a tool by the model."""
 
     id: str
     tool: str
@@ -20,16 +20,16 @@ class Call:
 
 
 class Face(Protocol):
-    """One format: what a request holds, and a reply to it."""
+    """One format: reading a request, and writing a reply."""
 
     def tools(self, request: Json) -> list[str]:
-        """The names of the tools that are offered."""
+        """The names of the offered tools."""
 
-    def told(self, request: Json) -> list[str]:
+    def tool_results(self, request: Json) -> list[str]:
         """The text of each tool's answer so far."""
 
     def reply(self, request: Json, answer: Call | str) -> str:
-        """The body: events where a stream is asked for."""
+        """The body of a reply: events if a stream is requested."""
 
 
 class ChatCompletions:
@@ -38,7 +38,7 @@ class ChatCompletions:
     def tools(self, request: Json) -> list[str]:
         return [tool["function"]["name"] for tool in request.get("tools", ())]
 
-    def told(self, request: Json) -> list[str]:
+    def tool_results(self, request: Json) -> list[str]:
         return [_text(message["content"]) for message in request["messages"] if message["role"] == "tool"]
 
     def reply(self, request: Json, answer: Call | str) -> str:
@@ -48,14 +48,14 @@ class ChatCompletions:
             message |= {"tool_calls": [{"index": 0, "id": answer.id, "type": "function", "function": function}]}
         about = {"id": "chat_1", "created": 1, "model": "scripted"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        ended = {"index": 0, "finish_reason": "tool_calls" if isinstance(answer, Call) else "stop"}
+        finish = {"index": 0, "finish_reason": "tool_calls" if isinstance(answer, Call) else "stop"}
         if not request.get("stream"):
-            choices = [{**ended, "message": message}]
+            choices = [{**finish, "message": message}]
             return json.dumps({**about, "object": "chat.completion", "choices": choices, "usage": usage})
         part = {**about, "object": "chat.completion.chunk"}
         parts = [
             {**part, "choices": [{"index": 0, "finish_reason": None, "delta": message}]},
-            {**part, "choices": [{**ended, "delta": {}}]},
+            {**part, "choices": [{**finish, "delta": {}}]},
             {**part, "choices": [], "usage": usage},
         ]
         return "".join(f"data: {json.dumps(each)}\n\n" for each in parts) + "data: [DONE]\n\n"
@@ -74,7 +74,7 @@ class Responses:
                     offered += [f"{name}.{each['name']}" for each in inner]
         return offered
 
-    def told(self, request: Json) -> list[str]:
+    def tool_results(self, request: Json) -> list[str]:
         return [_text(item["output"]) for item in request["input"] if item.get("type") == "function_call_output"]
 
     def reply(self, request: Json, answer: Call | str) -> str:
@@ -104,18 +104,18 @@ class Messages:
     def tools(self, request: Json) -> list[str]:
         return [tool["name"] for tool in request.get("tools", ())]
 
-    def told(self, request: Json) -> list[str]:
+    def tool_results(self, request: Json) -> list[str]:
         return [_text(block["content"]) for block in blocks(request["messages"]) if block.get("type") == "tool_result"]
 
     def reply(self, request: Json, answer: Call | str) -> str:
         block: Json
         if isinstance(answer, Call):
             block = {"type": "tool_use", "id": answer.id, "name": answer.tool, "input": answer.arguments}
-            begun: Json = {**block, "input": {}}
+            start: Json = {**block, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(answer.arguments)}
         else:
             block = {"type": "text", "text": answer}
-            begun, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": answer}
+            start, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": answer}
         stop = {"stop_reason": "tool_use" if isinstance(answer, Call) else "end_turn", "stop_sequence": None}
         usage = {"input_tokens": 1, "output_tokens": 1}
         about: Json = {"id": "msg_1", "type": "message", "role": "assistant", "model": request["model"], "usage": usage}
@@ -123,7 +123,7 @@ class Messages:
             return json.dumps({**about, **stop, "content": [block]})
         return _events(
             {"type": "message_start", "message": {**about, "content": [], "stop_reason": None, "stop_sequence": None}},
-            {"type": "content_block_start", "index": 0, "content_block": begun},
+            {"type": "content_block_start", "index": 0, "content_block": start},
             {"type": "content_block_delta", "index": 0, "delta": delta},
             {"type": "content_block_stop", "index": 0},
             {"type": "message_delta", "delta": stop, "usage": usage},
@@ -132,7 +132,7 @@ class Messages:
 
 
 FACES: dict[str, Face] = {"completions": ChatCompletions(), "responses": Responses(), "messages": Messages()}
-"""By the last part of the address."""
+"""By the last part of the URL."""
 
 
 def blocks(part: object) -> Iterator[Json]:

@@ -50,8 +50,8 @@ def ask_claude(shop: Workshop, npm: Path, model: Model) -> None:
         "DISABLE_AUTOUPDATER": "1",
         "MCP_CONNECTION_NONBLOCKING": "false",  # else the first turn may come before the tools
     }
-    asked = ("claude", "-p", "--allowedTools", "mcp__sora", "--", "Make a video of a paper boat")
-    shop.do(*asked, npm=npm, seconds=180)
+    command = ("claude", "-p", "--allowedTools", "mcp__sora", "--", "Make a video of a paper boat")
+    shop.do(*command, npm=npm, seconds=180)
 
 
 def gemini_cli(shop: Workshop) -> Report:
@@ -66,11 +66,11 @@ def codex(shop: Workshop) -> Report:
     """`sora-mcp install codex`, and a whole conversation with a scripted model."""
     npm = shop.npm(CODEX)
     shop.do(SERVER, "install", "codex", npm=npm)
-    told = json.loads(shop.do("codex", "mcp", "get", "sora", "--json", npm=npm))
-    if not told["enabled"] or told["transport"]["command"] != str(SERVER):
-        raise Failed(f"codex has {told}")
-    if "SORA_API_KEY" not in told["transport"]["env_vars"]:
-        raise Failed(f"codex does not forward the key: {told}")
+    entry = json.loads(shop.do("codex", "mcp", "get", "sora", "--json", npm=npm))
+    if not entry["enabled"] or entry["transport"]["command"] != str(SERVER):
+        raise Failed(f"codex has {entry}")
+    if "SORA_API_KEY" not in entry["transport"]["env_vars"]:
+        raise Failed(f"codex does not forward the key: {entry}")
     with scripted_model() as model:
         provider = f'{{name = "scripted", base_url = "{model.address}", wire_api = "responses"}}'
         settings = {
@@ -79,29 +79,29 @@ def codex(shop: Workshop) -> Report:
             "model_providers.scripted": provider,
             "mcp_servers.sora.required": "true",  # else the first turn may come before the tools
         }
-        said = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-        freely = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
-        shop.do("codex", "exec", *freely, *said, "Make a video of a paper boat", npm=npm, seconds=180)
+        overrides = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        flags = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
+        shop.do("codex", "exec", *flags, *overrides, "Make a video of a paper boat", npm=npm, seconds=180)
     shop.do(SERVER, "uninstall", "codex", npm=npm)
-    if "sora" in (left := shop.do("codex", "mcp", "list", npm=npm)):
-        raise Failed(f"codex still has the server:\n{left}")
+    if "sora" in (listed_after := shop.do("codex", "mcp", "list", npm=npm)):
+        raise Failed(f"codex still has the server:\n{listed_after}")
     return (), f"install, mcp get --json: enabled, {conversation(model)}, uninstall"
 
 
 def opencode(shop: Workshop) -> Report:
     """The snippet of `sora-mcp install opencode`, and a whole conversation with a scripted model."""
-    npm, said = shop.npm(OPENCODE), shop.do(SERVER, "install", "opencode")
-    document, _ = json.JSONDecoder().raw_decode(said[said.index("{") :])
+    npm, output = shop.npm(OPENCODE), shop.do(SERVER, "install", "opencode")
+    document, _ = json.JSONDecoder().raw_decode(output[output.index("{") :])
     file = shop.home / ".config" / "opencode" / "opencode.json"
     file.parent.mkdir(parents=True)
     with scripted_model() as model:
         options = {"baseURL": model.address, "apiKey": "none"}
-        takes = {"input": ["text", "image"], "output": ["text"]}
-        known = {"scripted": {"name": "scripted", "tool_call": True, "attachment": True, "modalities": takes}}
-        provider = {"npm": "@ai-sdk/openai-compatible", "name": "scripted", "options": options, "models": known}
+        modalities = {"input": ["text", "image"], "output": ["text"]}
+        models = {"scripted": {"name": "scripted", "tool_call": True, "attachment": True, "modalities": modalities}}
+        provider = {"npm": "@ai-sdk/openai-compatible", "name": "scripted", "options": options, "models": models}
         document |= {"provider": {"scripted": provider}, "model": "scripted/scripted"}
         file.write_text(json.dumps(document), encoding="utf-8")
-        if "connected" not in (listed := _all(shop, npm, ("opencode", "mcp", "list"))):
+        if "connected" not in (listed := _list_servers(shop, npm, ("opencode", "mcp", "list"))):
             raise Failed(f"opencode lists:\n{listed}")
         shop.do("opencode", "run", "--auto", "Make a video of a paper boat", npm=npm, seconds=180)
     return (), f"the snippet of install, mcp list: connected, {conversation(model)}"
@@ -118,25 +118,25 @@ def copilot_cli(shop: Workshop) -> Report:
             "COPILOT_MODEL": "scripted",
             "COPILOT_AUTO_UPDATE": "false",
         }
-        asked = ("copilot", "-p", "Make a video of a paper boat", "--allow-all-tools")
-        shop.do(*asked, npm=npm, seconds=180)
+        command = ("copilot", "-p", "Make a video of a paper boat", "--allow-all-tools")
+        shop.do(*command, npm=npm, seconds=180)
     shop.do(SERVER, "uninstall", "copilot-cli", npm=npm)
-    if str(SERVER) in (left := _all(shop, npm, ("copilot", "mcp", "list"))):
-        raise Failed(f"copilot still lists:\n{left}")
+    if str(SERVER) in (listed_after := _list_servers(shop, npm, ("copilot", "mcp", "list"))):
+        raise Failed(f"copilot still lists:\n{listed_after}")
     return (), f"install, {conversation(model)}, uninstall"
 
 
 def conversation(model: Model) -> str:
     """What a host showed its model. Raises Failed where something of it did not arrive."""
-    if len(model.told) != len(_STEPS):
-        raise Failed(f"the model was told {model.told}")
-    for said, wanted in zip(model.told, _STEPS.values(), strict=True):
-        if not re.search(wanted, said):
-            raise Failed(f"the model was told {said!r} instead of {wanted!r}")
+    if len(model.tool_results) != len(_STEPS):
+        raise Failed(f"the model was told {model.tool_results}")
+    for output, pattern in zip(model.tool_results, _STEPS.values(), strict=True):
+        if not re.search(pattern, output):
+            raise Failed(f"the model was told {output!r} instead of {pattern!r}")
     if not all(picture.startswith(_JPEG) for picture in model.pictures):
         raise Failed(f"the model was shown {[picture[:9] for picture in model.pictures]}")
-    seen = "view with the picture" if model.pictures else "view without the picture"
-    return ", ".join([f"{len(model.tools)} tools", *_STEPS]).replace("view", seen)
+    view = "view with the picture" if model.pictures else "view without the picture"
+    return ", ".join([f"{len(model.tools)} tools", *_STEPS]).replace("view", view)
 
 
 _JPEG = b"\xff\xd8\xff"
@@ -153,15 +153,15 @@ _STEPS = {
 def _installed(shop: Workshop, npm: Path, client: str, listing: tuple[str, ...], connected: str) -> None:
     """Our installer adds the server, the host's own list says that it connects, our uninstaller takes it out."""
     shop.do(SERVER, "install", client, npm=npm)
-    listed = _all(shop, npm, listing)
+    listed = _list_servers(shop, npm, listing)
     if not any(str(SERVER) in line and connected in line for line in listed.splitlines()):
         raise Failed(f"{client} lists:\n{listed}")
     shop.do(SERVER, "uninstall", client, npm=npm)
-    if str(SERVER) in (left := _all(shop, npm, listing)):
-        raise Failed(f"{client} still lists:\n{left}")
+    if str(SERVER) in (listed_after := _list_servers(shop, npm, listing)):
+        raise Failed(f"{client} still lists:\n{listed_after}")
 
 
-def _all(shop: Workshop, npm: Path, listing: tuple[str, ...]) -> str:
+def _list_servers(shop: Workshop, npm: Path, listing: tuple[str, ...]) -> str:
     ended = shop.run(*listing, npm=npm, seconds=120)
     if ended.status:
         raise Failed(f"{' '.join(listing)} ended with {ended.status}:\n{ended.out}{ended.err}")

@@ -1,4 +1,4 @@
-"""A scripted model that hosts talk to: it errs once, creates, waits, looks, and remixes what it made by its task id."""
+"""A scripted model for hosts: it makes a mistake, creates, waits, views, and remixes the video by its task id."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("view_video", {"task_id": "", "frames": 4}),
     ("remix_video", {"source_generation_id": "", "prompt": "at night"}),
 )
-"""What is called, one after the other; an empty id is that of the video that was made."""
+"""The calls in order; an empty id is that of the created video."""
 
 
 class Model:
-    """What the model saw: our tools, what they answered, and the pictures that came as pictures."""
+    """What the model received: our tools, their results, and the pictures among them."""
 
     def __init__(self) -> None:
         self.address = ""
         self.tools: list[str] = []
-        self.told: list[str] = []
+        self.tool_results: list[str] = []
         self.pictures: list[bytes] = []
 
     def answer(self, face: Face, request: dict[str, Any]) -> Call | str:
-        """What it says or calls next; hosts ask for a title without any tools."""
+        """The next call or answer; hosts ask for a title without offering tools."""
         tools = [tool for tool in face.tools(request) if "sora" in tool]
         if not tools:
             return "A title"
-        self.tools, self.told = tools, face.told(request)
+        self.tools, self.tool_results = tools, face.tool_results(request)
         self.pictures = list(_pictures(request))
-        if len(self.told) == len(STEPS):
+        if len(self.tool_results) == len(STEPS):
             return "That is all."
-        name, arguments = STEPS[len(self.told)]
-        ids = re.findall(r"task_(?!id\b)\w+", "".join(self.told))
+        name, arguments = STEPS[len(self.tool_results)]
+        ids = re.findall(r"task_(?!id\b)\w+", "".join(self.tool_results))
         if "" in arguments.values() and not ids:
             return "There is no id."
         tool = next(each for each in tools if each.endswith(name))
-        return Call(f"call_{len(self.told)}", tool, {key: value or ids[0] for key, value in arguments.items()})
+        return Call(f"call_{len(self.tool_results)}", tool, {key: value or ids[0] for key, value in arguments.items()})
 
 
 def _pictures(request: dict[str, Any]) -> Iterator[bytes]:
-    """Pictures that the model can see; base64 in a text is none."""
+    """Pictures that the model can see; base64 in a text does not count."""
     for block in blocks(request):
         match block:
             case {"type": "image_url", "image_url": {"url": str(address)}}:
@@ -80,12 +80,12 @@ def scripted_model() -> Iterator[Model]:
             if face is None:
                 self.send_error(404)
                 return
-            kind = "text/event-stream" if request.get("stream") else "application/json"
-            self._send(face.reply(request, model.answer(face, request)), kind)
+            content_type = "text/event-stream" if request.get("stream") else "application/json"
+            self._send(face.reply(request, model.answer(face, request)), content_type)
 
-        def _send(self, body: str, kind: str) -> None:
+        def _send(self, body: str, content_type: str) -> None:
             self.send_response(200)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", content_type)
             self.end_headers()
             self.wfile.write(body.encode())
 

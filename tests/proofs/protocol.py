@@ -37,8 +37,8 @@ def scenarios_passed(shop: Workshop, base_url: str) -> str:
         checks = 0
         for scenario in scenarios:
             out = shop.scratch / era / scenario
-            asked = ("server", "--url", base_url, "--scenario", scenario, "--spec-version", era, "-o", str(out))
-            ended = shop.run("node", program, *asked, npm=npm)
+            arguments = ("server", "--url", base_url, "--scenario", scenario, "--spec-version", era, "-o", str(out))
+            ended = shop.run("node", program, *arguments, npm=npm)
             checks += _passed(f"{scenario} ({era})", out, ended, NEED_A_FIXTURE if "stateless" in scenario else set())
         counts.append(f"{era}: {len(scenarios)} scenarios, {checks} checks")
     exceptions = f"{len(NEED_A_FIXTURE)} checks of server-stateless need a fixture tool"
@@ -47,20 +47,20 @@ def scenarios_passed(shop: Workshop, base_url: str) -> str:
 
 def _passed(scenario: str, out: Path, ended: Completed, excepted: set[str]) -> int:
     """How many checks passed. Raises Failed unless exactly the excepted ones did not."""
-    found = [check for file in out.rglob("checks.json") for check in json.loads(file.read_text(encoding="utf-8"))]
-    passed = [check for check in found if check["status"] == "SUCCESS"]
-    others = {check["name"]: check for check in found if check["status"] not in {"SUCCESS", "INFO", "SKIPPED"}}
+    all_checks = [check for file in out.rglob("checks.json") for check in json.loads(file.read_text(encoding="utf-8"))]
+    passed = [check for check in all_checks if check["status"] == "SUCCESS"]
+    others = {check["name"]: check for check in all_checks if check["status"] not in {"SUCCESS", "INFO", "SKIPPED"}}
     if set(others) != excepted or not passed or (ended.status != 0) != bool(excepted):
-        why = [f"{name}: {check.get('errorMessage')}" for name, check in others.items()] or [ended.err[-1000:]]
-        raise Failed("\n".join([f"{scenario}: not passed should be {sorted(excepted)}, but is", *why]))
+        reasons = [f"{name}: {check.get('errorMessage')}" for name, check in others.items()] or [ended.err[-1000:]]
+        raise Failed("\n".join([f"{scenario}: not passed should be {sorted(excepted)}, but is", *reasons]))
     return len(passed)
 
 
 def inspector(shop: Workshop) -> Report:
     """The Inspector's command line over stdio, on both eras."""
     for era in ("legacy", "modern"):
-        told = _inspected(shop, era)
-    return ERAS, told
+        summary = _inspected(shop, era)
+    return ERAS, summary
 
 
 def _inspected(shop: Workshop, era: str) -> str:
@@ -68,9 +68,9 @@ def _inspected(shop: Workshop, era: str) -> str:
 
     def ask(method: str, *more: str, status: int = 0) -> dict[str, Any]:
         npm = shop.npm(INSPECTOR)
-        told = [word for name, value in home.items() for word in ("-e", f"{name}={value}")]
-        words = (str(SERVER), "--protocol-era", era, *told, "--method", method, *more)
-        ended = shop.run("mcp-inspector", "--cli", *words, npm=npm)
+        variables = [word for name, value in home.items() for word in ("-e", f"{name}={value}")]
+        command = (str(SERVER), "--protocol-era", era, *variables, "--method", method, *more)
+        ended = shop.run("mcp-inspector", "--cli", *command, npm=npm)
         if ended.status != status or "Warning: tool" in ended.err:  # --strict ends with 0 after mere warnings
             raise Failed(f"{method} ended with {ended.status}, not {status}:\n{ended.out}{ended.err}")
         return dict(json.loads(ended.out))

@@ -121,29 +121,29 @@ PROOFS = (
 
 
 def main() -> int:
-    asked = _arguments()
-    proofs = [proof for proof in PROOFS if _wanted(proof, asked)]
-    if asked.list:
+    arguments = _arguments()
+    proofs = [proof for proof in PROOFS if _wanted(proof, arguments)]
+    if arguments.list:
         sys.stdout.writelines(f"{each.name}: {each.title} {each.version}{' (--ci)' * each.quick}\n" for each in proofs)
         return 0
     written = _written()
-    rows, bad = dict(written), 0
+    rows, n_failed = dict(written), 0
     for proof in proofs:
         try:
-            rows[proof.name] = _prove(proof, asked.work)
+            rows[proof.name] = _prove(proof, arguments.work)
         except Missing as missing:
             sys.stdout.write(f"- {proof.title}: not run, {missing}\n")
-            bad += not asked.ci
+            n_failed += not arguments.ci
         except Failed as failed:
             sys.stdout.write(f"✗ {proof.title} {proof.version}: {failed}\n")
             rows.pop(proof.name, None)
-            bad += 1
-    if asked.ci:
-        wrong = list(_stale(rows, written))
-        sys.stdout.writelines(f"✗ {each}\n" for each in wrong)
-        return 1 if bad or wrong else 0
+            n_failed += 1
+    if arguments.ci:
+        stale = list(_stale(rows, written))
+        sys.stdout.writelines(f"✗ {each}\n" for each in stale)
+        return 1 if n_failed or stale else 0
     _write([rows[proof.name] for proof in PROOFS if proof.name in rows])
-    return 1 if bad else 0
+    return 1 if n_failed else 0
 
 
 def _stale(rows: dict[str, Row], written: dict[str, Row]) -> Iterator[str]:
@@ -170,8 +170,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _wanted(proof: Proof, asked: argparse.Namespace) -> bool:
-    return proof.name in asked.names if asked.names else proof.quick or not asked.ci
+def _wanted(proof: Proof, arguments: argparse.Namespace) -> bool:
+    return proof.name in arguments.names if arguments.names else proof.quick or not arguments.ci
 
 
 def _prove(proof: Proof, work: Path) -> Row:

@@ -66,29 +66,29 @@ class Workshop:
 
     def npm(self, *packages: str) -> Path:
         """The folder of an npm environment with these packages; steps that name it run on Node 22."""
-        for wanted in ((NODE,), packages):
-            place = self._npm(wanted)
-            with _made_once(place, list(wanted)) as needed:
-                if needed:
-                    (place / "package.json").write_text('{"private": true}', encoding="utf-8")
-                    _install([_npm_program(), "install", "--silent", "--no-audit", "--no-fund", *wanted], place)
-        return place
+        for group in ((NODE,), packages):
+            target = self._npm(group)
+            with _create_once(target, list(group)) as is_needed:
+                if is_needed:
+                    (target / "package.json").write_text('{"private": true}', encoding="utf-8")
+                    _install([_npm_program(), "install", "--silent", "--no-audit", "--no-fund", *group], target)
+        return target
 
     def _npm(self, packages: tuple[str, ...]) -> Path:
         return self.folder / "npm" / _label(packages)
 
     def venv(self, *requirements: str, alone: str = "") -> Path:
         """The Python of a virtual environment with these requirements; `alone`: one without what it requires."""
-        place = self.folder / "venvs" / _label((*([alone] if alone else []), *requirements))
-        python = place / "bin" / "python"
+        target = self.folder / "venvs" / _label((*([alone] if alone else []), *requirements))
+        python = target / "bin" / "python"
         # One that contains this project is recreated if the project's requirements have changed.
         required = [_REQUIRED.read_text(encoding="utf-8") for each in requirements if each.startswith(str(PROJECT))]
-        with _made_once(place, [*requirements, alone, *required]) as needed:
-            if needed:
-                _install([sys.executable, "-m", "venv", "."], place)
-                _install([str(python), "-m", "pip", "install", "--quiet", *requirements], place)
+        with _create_once(target, [*requirements, alone, *required]) as is_needed:
+            if is_needed:
+                _install([sys.executable, "-m", "venv", "."], target)
+                _install([str(python), "-m", "pip", "install", "--quiet", *requirements], target)
                 if alone:
-                    _install([str(python), "-m", "pip", "install", "--quiet", "--no-deps", alone], place)
+                    _install([str(python), "-m", "pip", "install", "--quiet", "--no-deps", alone], target)
         return python
 
     def run(
@@ -99,9 +99,9 @@ class Workshop:
         seconds: float = 60,
     ) -> Completed:
         """Run one step to its end. After its timeout it is killed, with all its children."""
-        words = [str(word) for word in command]
+        arguments = [str(word) for word in command]
         with subprocess.Popen(  # noqa: S603 - our own commands
-            words,
+            arguments,
             cwd=cwd or self.scratch,
             env=self._environment(npm),
             stdin=subprocess.DEVNULL,
@@ -114,15 +114,15 @@ class Workshop:
                 out, err = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                raise Failed(f"{_shown(words)} took more than {seconds:g} s") from None
+                raise Failed(f"{_format_command(arguments)} took more than {seconds:g} s") from None
         return Completed(process.returncode, out, err)
 
     def do(self, *command: str | Path, npm: Path | None = None, cwd: Path | None = None, seconds: float = 60) -> str:
         """Run a step that must succeed, and return its stdout."""
         ended = self.run(*command, npm=npm, cwd=cwd, seconds=seconds)
         if ended.status:
-            said = (ended.out + ended.err).strip()[-2000:]
-            raise Failed(f"{_shown([str(word) for word in command])} ended with {ended.status}:\n{said}")
+            output = (ended.out + ended.err).strip()[-2000:]
+            raise Failed(f"{_format_command([str(word) for word in command])} ended with {ended.status}:\n{output}")
         return ended.out
 
     @contextmanager
@@ -151,15 +151,15 @@ class Workshop:
             encoding="utf-8",
         ) as process:
             assert process.stdout is not None
-            late = Timer(_START_SECONDS, process.kill)
-            late.start()
-            said = ""
-            while (address := re.search(r"http://127\.0\.0\.1:\S+", said)) is None:
+            kill_timer = Timer(_START_SECONDS, process.kill)
+            kill_timer.start()
+            output = ""
+            while (address := re.search(r"http://127\.0\.0\.1:\S+", output)) is None:
                 line = process.stdout.readline()
                 if not line:
-                    raise Failed(f"{_shown([str(word) for word in command])} did not start: {said[-2000:]}")
-                said += line
-            late.cancel()
+                    raise Failed(f"{_format_command([str(word) for word in command])} did not start: {output[-2000:]}")
+                output += line
+            kill_timer.cancel()
             Thread(target=process.stdout.read, daemon=True).start()  # or a talkative server would block
             try:
                 yield address[0]
@@ -195,8 +195,8 @@ def free_port() -> int:
 
 def report_from(out: str) -> Report:
     """The report in the last line of a script's output."""
-    told = json.loads(out.strip().splitlines()[-1])
-    return tuple(told["eras"]), ", ".join(told["shown"])
+    report = json.loads(out.strip().splitlines()[-1])
+    return tuple(report["eras"]), ", ".join(report["shown"])
 
 
 def _npm_program() -> str:
@@ -211,30 +211,32 @@ def _label(packages: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _made_once(place: Path, contents: list[str]) -> Iterator[bool]:
+def _create_once(target: Path, contents: list[str]) -> Iterator[bool]:
     """Yield whether the environment has to be created. It is complete once it contains its list of contents."""
-    stamp = place / "contents.json"
-    wanted = json.dumps(contents)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+    stamp = target / "contents.json"
+    expected = json.dumps(contents)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == expected:
         yield False
         return
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
     yield True
-    stamp.write_text(wanted, encoding="utf-8")
+    stamp.write_text(expected, encoding="utf-8")
 
 
-def _install(command: list[str], place: Path) -> None:
+def _install(command: list[str], target: Path) -> None:
     """Install with this machine's own environment, and so with its settings for registries."""
     try:
         subprocess.run(  # noqa: S603 - our own commands
-            command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_SECONDS, check=True
+            command, cwd=target, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_SECONDS, check=True
         )
     except subprocess.CalledProcessError as error:
-        raise Failed(f"{_shown(command)} failed: {error.stderr.decode(errors='replace').strip()[-600:]}") from None
+        raise Failed(
+            f"{_format_command(command)} failed: {error.stderr.decode(errors='replace').strip()[-600:]}"
+        ) from None
     except subprocess.TimeoutExpired:
-        raise Failed(f"{_shown(command)} took more than {_INSTALL_SECONDS} s") from None
+        raise Failed(f"{_format_command(command)} took more than {_INSTALL_SECONDS} s") from None
 
 
-def _shown(words: list[str]) -> str:
-    return " ".join([Path(words[0]).name, *words[1:]])
+def _format_command(arguments: list[str]) -> str:
+    return " ".join([Path(arguments[0]).name, *arguments[1:]])

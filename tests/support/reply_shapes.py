@@ -14,7 +14,7 @@ from sora_mcp.core.tasks import State
 A, B = "https://cdn.example/a.mp4", "https://cdn.example/b.mp4"
 HTML = b"<!DOCTYPE html><html><body><h1>503 Service Temporarily Unavailable</h1></body></html>"
 ODD = "job:1+2=3/4"
-LONGEST = "x" * 300
+MAX_LENGTH_ID = "x" * 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ IDS = [
     accepted({"task_id": "a#2"}, "a#2"),
     accepted({"task_id": "req_1"}, "req_1"),
     accepted({"task_id": "gen_1"}, "gen_1"),
-    accepted({"data": LONGEST}, LONGEST),
+    accepted({"data": MAX_LENGTH_ID}, MAX_LENGTH_ID),
     accepted({"data": 10**40}, str(10**40)),
-    unknown({"data": LONGEST + "x"}),
+    unknown({"data": MAX_LENGTH_ID + "x"}),
     unknown({"data": "ok"}),
     unknown({"data": "created"}),
     unknown({"data": "in_progress"}),
