@@ -138,7 +138,7 @@ class Poller:
         """Return the row, brought up to date.
 
         Unless `force`, no query is sent while another process sends one, within the gateway's pace, or while the
-        gateway has asked for a pause. Raises NotFound, Refused, BadReply, Unreachable or RowGone.
+        gateway has asked for a pause. Raises NotFound, Refused, BadReply, Unreachable or RowMissing.
         """
         if force:
             return await self._tracked_query(upstream, entry, quiet_s=None)
@@ -155,7 +155,7 @@ class Poller:
         return await self._reread(upstream.account, entry)
 
     async def _reread(self, account: Account, entry: Entry) -> Entry:
-        """Read the row again. Raises RowGone if it no longer exists."""
+        """Read the row again. Raises RowMissing if it no longer exists."""
         if (current := await self._ledger.find(account, entry.request_id)) is None:
             raise RowMissing(entry.request_id)
         return current
