@@ -200,6 +200,27 @@ async def test_while_no_copy_has_it_nothing_is_sent(lone: Cluster) -> None:
                 await anyio.sleep(0.1)
 
 
+@pytest.mark.parametrize("level", ["notice", "error"])
+async def test_a_request_whose_wait_for_a_copy_is_cancelled_is_not_sent(lone: Cluster, level: str) -> None:
+    url = lone.database()
+    lone.sql(f"ALTER DATABASE {database_name(url)} SET client_min_messages = {level}")
+    lone.sql("ALTER SYSTEM SET synchronous_standby_names = 'copy'")
+    waiting = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with closing(PostgresLedger(url)) as ledger:
+        await ledger.states()
+        lone.sql("SELECT pg_reload_conf()")
+
+        async def cancel() -> None:
+            while not await anyio.to_thread.run_sync(lone.sql, waiting):  # noqa: ASYNC110 - PostgreSQL tells nobody
+                await anyio.sleep(0.05)
+
+        with anyio.fail_after(35):
+            async with anyio.create_task_group() as meanwhile:
+                meanwhile.start_soon(cancel)
+                with pytest.raises(FileProblem):
+                    await begin(ledger)
+
+
 # --- releases -------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,6 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger import Intent
 from sora_mcp.ledger.postgres.address import describe_database
-from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.engine import PostgresLedger
 from sora_mcp.ledger.postgres.errors import problem_from
 from sora_mcp.studio.connector import Connector
@@ -292,21 +291,6 @@ async def test_a_pooler_in_front_is_refused_by_every_command(
             assert listed.returncode != 0
             assert "connection pooler" in listed.stderr
     assert gateway.creates() == []
-
-
-@pytest.mark.parametrize("weaker", ["off", "local", "remote_write"])
-async def test_a_commit_is_on_the_disk_whatever_the_database_is_set_to(cluster: Cluster, weaker: str) -> None:
-    url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_name(url)} SET synchronous_commit = {weaker}")
-    with closing(Connections(url, lambda _: None).connect()) as connection:
-        assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
-
-
-async def test_a_connection_that_holds_a_servers_lock_is_not_ended_because_it_idles(cluster: Cluster) -> None:
-    url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_name(url)} SET idle_session_timeout = '2s'")
-    with closing(Connections(url, lambda _: None).connect()) as connection:
-        assert connection.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -44,6 +44,8 @@ _SESSION_SETTINGS = (
     " SET default_transaction_isolation = 'read committed';"
     # All rows are visible, or none: a guard from which a policy hides rows would pay again.
     " SET row_security = off;"
+    # A commit that did not wait for its copies is warned of.
+    " SET client_min_messages = warning;"
     " SET extra_float_digits = 1;"  # times are exact to the microsecond
     # Each query has its index, also right after a copy of a million rows, of which PostgreSQL has no statistics yet.
     " SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off;"
@@ -54,7 +56,8 @@ _SESSION_SETTINGS = (
 )
 _SERVER_SETTINGS = (
     "SELECT pg_backend_pid(), current_setting('fsync'), current_setting('synchronous_commit'),"
-    " current_setting('server_version_num')::int, current_setting('server_encoding')"
+    " current_setting('server_version_num')::int, current_setting('server_encoding'),"
+    " current_setting('session_replication_role') = 'replica'"
 )
 
 _CLOCK = f"SELECT {CLOCK}"
@@ -289,7 +292,7 @@ def _conninfo(url: str) -> str:
 
 def _set_up(connection: Connection) -> None:
     """Set up a new connection. Raises FileProblem if commits on it might be lost."""
-    ((pid, fsync, commit, version, encoding),) = connection.run(_SERVER_SETTINGS)
+    ((pid, fsync, commit, version, encoding, skips_triggers),) = connection.run(_SERVER_SETTINGS)
     if pid != connection.info.backend_pid:
         raise Unsuitable(
             "a connection pooler, such as pgbouncer, stands in front of it. Behind one, in whichever mode, servers "
@@ -302,8 +305,14 @@ def _set_up(connection: Connection) -> None:
         raise Unsuitable(f"its encoding is {encoding}", "make a database with the encoding UTF8")
     if fsync != "on":
         raise Unsuitable("its setting fsync is off, so that what was paid for may be lost", "turn fsync on")
-    stronger = "" if commit in {"on", "remote_apply"} else "SET synchronous_commit = on; "
-    connection.run(f"{stronger}{_SESSION_SETTINGS}")
+    if skips_triggers:
+        raise Unsuitable(
+            "its setting session_replication_role keeps its triggers from counting what was paid for",
+            "set session_replication_role to origin",
+        )
+    # Set even if it is the default: that may be changed while the connection is open.
+    level = "remote_apply" if commit == "remote_apply" else "on"
+    connection.run(f"SET synchronous_commit = {level}; {_SESSION_SETTINGS}")
     connection.add_notice_handler(lambda notice: _note_warning(connection, notice))
     connection.is_set_up = True
 
