@@ -40,9 +40,6 @@ class Document(Protocol):
 class Documents(Protocol):
     """All documents of one file folder or database."""
 
-    place: str
-    """The folder or database, as shown to people."""
-
     def named(self, name: str) -> Document:
         """Return the document of this name (lower-case letters and dashes)."""
 

@@ -118,7 +118,6 @@ class PrivateFiles:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self.place = str(home)
 
     def named(self, name: str) -> PrivateFile:
         return PrivateFile(self._home / f"{name}.json")

@@ -49,8 +49,6 @@ _QUERY = (
 class PostgresDocuments:
     """The documents in the database at `url`, read again at each use."""
 
-    place = "the ledger's database"
-
     def __init__(self, url: str) -> None:
         self._connections = Connections(url, _prepare)
 
