@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from sora_mcp.core.capabilities import Adjustment
+from sora_mcp.core.errors import Problem
 from sora_mcp.core.models import Action
 from sora_mcp.core.tables import FPS
 
@@ -18,6 +20,22 @@ def spans(actions: Sequence[Action], seconds: float) -> list[tuple[float, float]
     """Return start and end of each beat, in seconds; the last one ends with the video, which lasts `seconds`."""
     starts = [action.time / FPS for action in actions]
     return list(zip(starts, [*starts[1:], seconds], strict=False))
+
+
+def problems(actions: Sequence[Action], seconds: float, allowed: str) -> Iterator[Problem]:
+    """Yield a problem for each beat that is too short for a shot; `allowed` says which are long enough."""
+    for i, (start, end) in enumerate(spans(actions, seconds)):
+        if end - start < MIN_SHOT_S - 1e-6:
+            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
+            yield Problem(f"actions[{i}].time", problem, allowed)
+
+
+def adjustments(actions: Sequence[Action] | None) -> list[Adjustment]:
+    """Return the adjustment of a storyboard: its beats are shots of the prompt."""
+    if not actions:
+        return []
+    plural = "s" * (len(actions) != 1)
+    return [Adjustment("actions", f"{len(actions)} beat{plural}", f"{len(actions)} timed shot{plural} in the prompt")]
 
 
 def prompt_with_shots(

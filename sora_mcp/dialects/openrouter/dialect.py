@@ -17,13 +17,12 @@ from sora_mcp.core.ids import path_segment
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Task
-from sora_mcp.dialects import bridges
+from sora_mcp.dialects import bridges, shots
 from sora_mcp.dialects.openrouter import catalogue, creates, frames, prices, refusals, tasks
 from sora_mcp.dialects.openrouter.replies import free_error, make_error
 from sora_mcp.dialects.openrouter.shape import shape_of, sizes_of
 from sora_mcp.dialects.protocol import WEB, Call, Created, Picture, Plan, SourceVideo
 from sora_mcp.dialects.replies import Reply, content_format, parse_json
-from sora_mcp.dialects.shots import prompt_with_shots
 
 CREATE_PATH = "/api/v1/videos"
 MODELS_PATH = "/api/v1/videos/models"
@@ -123,9 +122,7 @@ class OpenRouter(Struct):
         offer = self._offer(request)
         shape = shape_of(request, offer)
         adjusted = [*frames.adjustments(request, offer, source), *shape.adjusted, *self._dropped_settings(offer)]
-        if count := len(request.actions or []):
-            shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
-            adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
+        adjusted += shots.adjustments(request.actions)
         # The identity holds nothing from the list, which may have changed when the same request is made again.
         chosen = sorted(request.model_fields_set & {"width", "height", "n_frames"})
         identity = {"model": offer.id, "seed": self.seed, "generate_audio": self.audio, "given": chosen}
@@ -167,7 +164,7 @@ class OpenRouter(Struct):
         shape = shape_of(request, offer)
         prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else None)
         if request.actions:
-            prompt = prompt_with_shots(prompt, request.actions, shape.seconds or request.n_frames / FPS)
+            prompt = shots.prompt_with_shots(prompt, request.actions, shape.seconds or request.n_frames / FPS)
         body: dict[str, Any] = {"model": offer.id} | ({"prompt": prompt} if prompt and prompt.strip() else {})
         body |= shape.fields
         if request.sdedit is not None and offer.continues:

@@ -13,9 +13,9 @@ from sora_mcp.core.capabilities import Capabilities, ModelOffer
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import quoted
+from sora_mcp.dialects import shots
 from sora_mcp.dialects.openrouter import frames, shape
 from sora_mcp.dialects.protocol import CannotExpress
-from sora_mcp.dialects.shots import MIN_SHOT_S, spans
 
 MAX_NAMED_MODELS = 8
 """Models that are named in a refusal."""
@@ -86,11 +86,6 @@ def _field_problems(request: VideoRequest) -> Iterator[Problem]:
 
 
 def _shot_problems(request: VideoRequest, offer: ModelOffer) -> Iterator[Problem]:
-    actions = request.actions or []
     seconds = shape.shape_of(request, offer).seconds or 0
-    for i, (start, end) in enumerate(spans(actions, seconds)):
-        if end - start < MIN_SHOT_S - 1e-6:
-            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
-            yield Problem(
-                f"actions[{i}].time", problem, f"beats 30 frames or more apart, and before the end at {seconds} s"
-            )
+    allowed = f"beats 30 frames or more apart, and before the end at {seconds} s"
+    yield from shots.problems(request.actions or (), seconds, allowed)

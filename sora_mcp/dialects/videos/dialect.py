@@ -9,15 +9,14 @@ from msgspec import Struct
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
-from sora_mcp.core.capabilities import Adjustment, Capabilities, Support
+from sora_mcp.core.capabilities import Capabilities, Support
 from sora_mcp.core.errors import BadReply, NotConfigured
 from sora_mcp.core.ids import path_segment
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task, clean
-from sora_mcp.dialects import bridges
+from sora_mcp.dialects import bridges, shots
 from sora_mcp.dialects.protocol import WEB, Call, Created, ListedTask, Picture, Plan, SourceVideo
 from sora_mcp.dialects.replies import Reply, parse_json
-from sora_mcp.dialects.shots import prompt_with_shots
 from sora_mcp.dialects.videos import creates, refusals, tasks
 from sora_mcp.dialects.videos.profiles import Profile
 from sora_mcp.dialects.videos.references import Abilities, adjustments, image_parts, source_needs
@@ -88,10 +87,8 @@ class Videos(Struct, frozen=True):
         if request.operation == "remix" and abilities.remix == "exact":
             return Plan(left_open=frozenset({"width", "height", "n_frames"}))
         shape = self._shape(request, source)
-        adjusted = (*adjustments(request, self.profile, abilities, source), *shape.adjusted)
-        if count := len(request.actions or []):
-            shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
-            adjusted += (Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots),)
+        sources = adjustments(request, self.profile, abilities, source)
+        adjusted = (*sources, *shape.adjusted, *shots.adjustments(request.actions))
         identity: dict[str, Any] = {"model": model} if model else {}
         if request.operation != "remix":  # the fields that are sent count, however they were requested
             identity |= {"width": None, "height": None, "n_frames": None, "sent": dict(shape.fields)}
@@ -111,7 +108,7 @@ class Videos(Struct, frozen=True):
         shape = self._shape(request, source)
         prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else "")
         if request.actions:
-            prompt = prompt_with_shots(request.prompt, request.actions, shape.seconds, self.profile.shot_template)
+            prompt = shots.prompt_with_shots(request.prompt, request.actions, shape.seconds, self.profile.shot_template)
         form = {"prompt": prompt} | ({"model": model} if model else {}) | shape.fields
         if request.n_variants > 1:
             form[self.profile.variants_field] = str(request.n_variants)

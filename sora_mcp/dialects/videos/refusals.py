@@ -10,8 +10,8 @@ from sora_mcp.core.errors import Problem
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
+from sora_mcp.dialects import shots
 from sora_mcp.dialects.protocol import CannotExpress
-from sora_mcp.dialects.shots import MIN_SHOT_S, spans
 from sora_mcp.dialects.videos.profiles import Profile
 from sora_mcp.dialects.videos.references import Abilities, item_problems
 from sora_mcp.dialects.videos.shape import fitting_size, shape_of
@@ -78,9 +78,5 @@ def _shape_problems(request: VideoRequest, profile: Profile, model: str | None) 
         if requested_s < rule.min_s or (max_s is not None and requested_s > max_s):
             allowed = f"{rule.min_s * FPS:g} to {(max_s or 0) * FPS:g} ({rule.min_s:g} to {max_s:g} s)"
             yield Problem("n_frames", f"{request.n_frames} ({requested_s:g} s) is not what this model makes", allowed)
-    actions = request.actions or []
     seconds = shape_of(request, profile, model).seconds
-    for i, (start, end) in enumerate(spans(actions, seconds)):
-        if end - start < MIN_SHOT_S - 1e-6:
-            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
-            yield Problem(f"actions[{i}].time", problem, "beats 30 frames or more apart, and before the end")
+    yield from shots.problems(request.actions or (), seconds, "beats 30 frames or more apart, and before the end")
