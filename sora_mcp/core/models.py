@@ -224,10 +224,14 @@ def _item_problems(request: VideoRequest) -> list[Problem]:
         sources = [name for name in ("url", "generation_id", "upload_media_id") if getattr(item, name) is not None]
         if len(sources) != 1:
             named = " and ".join(sources) if sources else "none of them"
-            problems.append(Problem(path, f"{named} given", "exactly one of url, generation_id, upload_media_id"))
+            takes_videos = request.operation != "simple_compose"
+            allowed = "url, generation_id, upload_media_id" if takes_videos else "url, upload_media_id"
+            problems.append(Problem(path, f"{named} given", f"exactly one of {allowed}"))
         problems += _blank_ids(item, f"{path}.", ("generation_id", "upload_media_id"))
         if item.url is not None and not _is_address(item.url):
-            problems.append(Problem(f"{path}.url", "is not an http(s) address"))
+            problems.append(
+                Problem(f"{path}.url", "is not an http(s) address", "one such as https://example.com/cat.png")
+            )
         if item.frame_index is not None and item.frame_index >= request.n_frames:
             problems.append(
                 Problem(f"{path}.frame_index", f"{item.frame_index} is past the end", f"0 to {request.n_frames - 1}")

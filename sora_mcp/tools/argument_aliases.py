@@ -252,6 +252,7 @@ def _setting(name: str) -> Translator:
 
 _PUT_IN_PROMPT = _always("this API has no such thing: say it in the prompt")
 _SET_BY_TOOL = _always("the tool sets it: leave it out")
+_BEAT_ENDS = _always("a beat lasts until the next one begins: leave it out")
 
 
 def _source_of_other_tool(argument: Argument, _: str) -> Translation:
@@ -284,10 +285,11 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
         {"inpaint_items.generation_id": _as_one_of_two},
     ),
     (
-        (
-            "seconds second secs duration durations durationms durationsec durationseconds length lengthseconds"
-            " minutes videolength videoduration videoseconds numseconds totalseconds"
-        ),
+        "duration durations durationms durationsec durationseconds length lengthseconds",
+        {"n_frames": _in_frames, "time": _BEAT_ENDS, "wait_seconds": _same_value, "at": _as_time},
+    ),
+    (
+        "seconds second secs minutes videolength videoduration videoseconds numseconds totalseconds",
         {"n_frames": _in_frames, "time": _in_frames, "wait_seconds": _same_value, "at": _as_time},
     ),
     ("frames numframes numberofframes framecount videoframes totalframes", {"n_frames": _same_value}),
@@ -333,6 +335,7 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
             " videoa videob source1 source2 sourceid1 sourceid2 sourcea sourceb task1 task2 taskid1 taskid2"
             " generation1 generation2 id1 id2 firstvideo secondvideo firstvideoid secondvideoid"
             " firsttaskid secondtaskid startvideo endvideo fromvideo tovideo fromid toid fromtaskid totaskid"
+            " sourcegenerationid sourcegenerationids"
         ),
         _VIDEO,
     ),
@@ -366,7 +369,7 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
     ("endframe to", {"source_end_frame": _same_value, "inpaint_items.url": _as_items}),
     (
         "end endtime endseconds endat endframe to until",
-        {"source_end_frame": _same_value, "time": _always("a beat lasts until the next one begins: leave it out")},
+        {"source_end_frame": _same_value, "time": _BEAT_ENDS},
     ),
     ("stills numstills nframes numframes pictures images", {"frames": _same_value}),
     ("variantnumber generation generationindex", {"variant": _same_value}),

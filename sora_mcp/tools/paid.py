@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import (
     FrameIndex,
     Frames,
@@ -89,5 +91,16 @@ async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Ope
 
 
 def body_items(items: Sequence[Model]) -> list[InpaintItem]:
-    """Return items in the form of the documented body."""
+    """Return items in the form of the documented body. Raises InvalidInput for a video's id as an image."""
+    problems = [
+        Problem(f"inpaint_items[{i}].url", "is the id of a video", _allowed_for_id(item))
+        for i, item in enumerate(items)
+        if re.fullmatch(r"(task|gen)_[\w-]+(#\d+)?", str(getattr(item, "url", None) or "").strip())
+    ]
+    if problems:
+        raise InvalidInput(problems)
     return [InpaintItem(**item.model_dump(exclude_none=True)) for item in items]
+
+
+def _allowed_for_id(item: Model) -> str:
+    return "the id as generation_id" if "generation_id" in type(item).model_fields else "the address of an image"

@@ -11,6 +11,7 @@ from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import Action, GenerationId, Model, Operation, SourceEnd, SourceStart, VideoRequest
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import quoted
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
@@ -28,15 +29,19 @@ def _frame(value: Any, read: ValidatorFunctionWrapHandler) -> int:
     if isinstance(value, str) and _is_in_seconds(value):
         frame = float(value.strip()[:-1]) * FPS
         if not 0 <= frame < _FRAME_LIMIT:
-            raise PydanticCustomError("sora", "lies outside the video; allowed: a frame (30 per second)")
+            raise PydanticCustomError("sora", f"lies outside the video; allowed: {_ALLOWED_TIME}")
         return FromSeconds(round(frame))
     if (seconds := _fractional_frame(value)) is not None:
         reason = f"is {seconds:g}, no whole frame ({FPS} per second)"
         message = f'{reason}; allowed: {round(seconds * FPS)}, or "{seconds:g}s", if seconds were meant'
         raise PydanticCustomError("sora", "{words}", {"words": message})
+    if isinstance(value, str) and value.strip() and _number(value) is None:
+        message = f"{quoted(value, 60)} is not accepted; allowed: {_ALLOWED_TIME}"
+        raise PydanticCustomError("sora", "{words}", {"words": message})
     return int(read(value))
 
 
+_ALLOWED_TIME = f'a frame from 0 on ({FPS} per second), or seconds such as "2.5s"'
 _FRAME_LIMIT = 1e9
 """Frame numbers of every video are below this."""
 

@@ -92,7 +92,15 @@ REFUSED: dict[str, Case] = {
     "an unknown field of an item": (item(ulr=URL), ("inpaint_items[0].ulr", "did you mean url?")),
     "several mistakes at once": (create(n_frames=151, width=9, n_variants=9), ("n_frames", "9x480", "n_variants")),
     "an item of two sources": (item(url=URL, upload_media_id="media_1"), ("inpaint_items[0]", "exactly one of")),
-    "an item of no source": (item(frame_index=0), ("inpaint_items[0]", "exactly one of")),
+    "an item of no source": (item(frame_index=0), ("inpaint_items[0]", "exactly one of url, upload_media_id.")),
+    "a video as an image": (
+        item(url="task_150#2"),
+        ("inpaint_items[0].url: is the id of a video; allowed: the address of an image",),
+    ),
+    "a video as an image of a blend": (
+        blend({"url": "task_150"}, {"generation_id": "task_150"}),
+        ("inpaint_items[0].url: is the id of a video; allowed: the id as generation_id",),
+    ),
     "an item past the end": (item(url=URL, frame_index=150), ("inpaint_items[0].frame_index", "0 to 149")),
     "a file: address": (item(url="file:///etc/passwd"), ("inpaint_items[0].url", "http(s)")),
     "a data: address": (item(url="data:image/png;base64,iVBORw0KGgo="), ("inpaint_items[0].url", "http(s)")),

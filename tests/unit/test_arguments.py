@@ -147,7 +147,22 @@ def test_an_argument_that_resembles_nothing_gets_no_guess() -> None:
         (StoryboardVideo, {"actions": [{"time": -1, "description": "x"}]}, "actions[0].time: -1 is not accepted"),
         (StoryboardVideo, {"actions": [{"time": "-1s", "description": "x"}]}, "actions[0].time: "),
         (StoryboardVideo, {"actions": [{"time": "infs", "description": "x"}]}, "actions[0].time: "),
-        (StoryboardVideo, {"actions": [{"time": "soon", "description": "x"}]}, "actions[0].time: "),
+        (
+            StoryboardVideo,
+            {"actions": [{"time": "0:02", "description": "x"}]},
+            '"0:02" is not accepted; allowed: a frame from 0 on (30 per second), or seconds such as "2.5s"',
+        ),
+        (StoryboardVideo, {"actions": [{"time": "", "description": "x"}]}, "actions[0].time: "),
+        (
+            StoryboardVideo,
+            {"actions": [{"time": 0, "description": "x", "duration": 3}]},
+            "actions[0].duration: unknown argument; a beat lasts until the next one begins: leave it out",
+        ),
+        (
+            CreateVideo,
+            {"prompt": "x", "source_generation_id": "task_1"},
+            "this tool changes no finished video: remix_video does, as source_generation_id",
+        ),
         (CreateVideo, [], "arguments: are not an object"),
         (CreateVideo, "prompt", "arguments: are not an object"),
     ],
