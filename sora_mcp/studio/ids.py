@@ -34,6 +34,14 @@ def variant_of(text: str, argument: str, entry: Entry | None = None) -> int | No
     return int(variant) if hash_sign else None
 
 
+def chosen_variant(text: str, variant: int, entry: Entry) -> int:
+    """Return the variant that a call asks for, by `task_…#2` or by its argument. Raises InvalidInput if they differ."""
+    named = variant_of(text, "task_id", entry)
+    if named is not None and variant not in {1, named}:
+        raise InvalidInput([Problem("variant", f"{variant} does not go with #{named}", "one of the two")])
+    return named or variant
+
+
 def file_stem(entry: Entry) -> str:
     """Return the stem of a video's file names: its id if every file system accepts that, else a hash of it."""
     name = entry.task_id or entry.request_id

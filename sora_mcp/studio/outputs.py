@@ -17,7 +17,7 @@ from sora_mcp.core.results import Download, Stills
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
-from sora_mcp.studio.ids import variant_of
+from sora_mcp.studio.ids import chosen_variant
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import Waiter
@@ -108,12 +108,12 @@ class Outputs:
         connection = await self._connector.connect()
         files = self._files(connection)
         entry = await self._waiter.find(connection, video_id)
-        named = variant_of(video_id, "task_id", entry)
+        variant = chosen_variant(video_id, variant, entry)
         async with self._save_locks[entry.request_id]:
             entry = await self._ledger.find(connection.account, entry.request_id) or entry
-            saved = await files.save(entry, named or variant, connection.label, on_bytes, save_as=save_as)
+            saved = await files.save(entry, variant, connection.label, on_bytes, save_as=save_as)
         entry = await self._ledger.find(connection.account, entry.request_id) or entry
-        await files.read_shape(entry, named or variant, self._viewer)
+        await files.read_shape(entry, variant, self._viewer)
         return saved
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:

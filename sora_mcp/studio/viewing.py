@@ -22,7 +22,7 @@ from sora_mcp.media.film import Probe
 from sora_mcp.media.stills import Reel
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.generations import usable_generation
-from sora_mcp.studio.ids import variant_of
+from sora_mcp.studio.ids import chosen_variant, variant_of
 
 if TYPE_CHECKING:
     from sora_mcp.studio.files import Files
@@ -56,7 +56,7 @@ async def find_shots(
     if all_variants and beside is not None:
         raise InvalidInput([Problem("beside", "does not go with all_variants", "one of the two")])
     entry = await find(video_id)
-    variant = variant_of(video_id, "task_id", entry) or variant
+    variant = chosen_variant(video_id, variant, entry)
     if all_variants:
         usable_generation(entry, min((each.variant for each in entry.generations), default=1), "task_id")
         variants = [each.variant for each in entry.generations if each.url is not None or each.variant in entry.files]
