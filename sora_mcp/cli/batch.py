@@ -383,7 +383,9 @@ def _check_out(options: Options) -> None:
         with tempfile.TemporaryFile(dir=out.absolute().parent):
             pass
     except OSError as error:
-        raise FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")) from None
+        problem = FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out."))
+        problem.outcome = "not_submitted"
+        raise problem from None
 
 
 def _is_result(path: Path) -> bool:

@@ -338,6 +338,7 @@ async def test_results_never_replace_what_is_no_result(batch: Batch, gateway: Fa
         done = await batch("--out", out)
         assert done.returncode in {2, 3}
         assert b"--out" in done.stderr
+        assert b"Nothing was submitted and nothing was charged." in done.stderr
         assert b"Traceback" not in done.stderr
     assert (tmp_path / "films.jsonl").read_bytes() == before
     assert gateway.creates() == []
