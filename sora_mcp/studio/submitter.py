@@ -45,6 +45,9 @@ the studio is closed."""
 MAX_CONCURRENT_CREATES = 50
 """Concurrent creates of one owner, half of the gateway's connections. Further ones wait for a slot, so that other
 owners' calls do not wait for a connection behind them."""
+MAX_UNCHECKED_AGE_S = 1.0
+"""The age of a record, in seconds, beyond which it is read again before its POST: the ledger's answer may have come
+late, and meanwhile others may have taken this process for dead and settled the request."""
 POLL_INTERVAL_S = 0.2
 """Seconds between polls of the ledger while a create is being sent, here or by another process."""
 
@@ -152,10 +155,16 @@ class Submitter:
             if sending.is_new and sending.is_given_up:
                 sending.error = Unreachable("It was not sent: the call was given up first.")
                 return Created(""), "rejected"
+            if sending.is_new and not await self._may_be_sent(sending.entry):
+                sending.error = Unreachable(_NOT_CONFIRMED, TryAgain(30))
+                return Created(""), "rejected"
             if sending.is_new:
                 self.last_sent = sending.entry
                 return await self._post(sending, sending.entry.request_id)
         return None
+
+    async def _may_be_sent(self, entry: Entry) -> bool:
+        return self._ledger.age(entry) < MAX_UNCHECKED_AGE_S or await self._ledger.is_sending(entry.request_id)
 
     async def _post(self, sending: _Sending, request_id: str) -> tuple[Created, State]:
         state: State = "rejected"
@@ -305,6 +314,7 @@ _NO_SLOT = (
     f"The gateway has not answered the {MAX_CONCURRENT_CREATES} requests that were sent before, and no more are sent "
     "at once; so this one was not sent."
 )
+_NOT_CONFIRMED = "It was not sent: the ledger answered late, and its record could not be confirmed."
 _SENT_BEFORE = "This same request was sent before and its outcome is unknown; it was not sent again."
 
 

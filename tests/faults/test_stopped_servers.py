@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,10 +16,11 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
-from bench import ACCEPTED_NEXT, KEY, RUNNING, environment
+from bench import ACCEPTED_NEXT, KEY, RUNNING, Run, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import Store
 from postgres import Cluster
+from postgres_faults import database_name, proxy
 from wire import Host, host
 
 from sora_mcp.core.tasks import Task
@@ -28,6 +30,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 FREED_WITHIN_S = 20.0
 """Seconds in which a create that waits for a stopped server has to be through; five, and what a busy machine adds."""
 FOLLOWED = 60
+END_LOCK_HOLDERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+    " AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND pid IN (SELECT pid FROM pg_stat_activity WHERE state = 'idle')"
+)
+"""Ends the connections that show which servers live."""
 
 
 @pytest.fixture
@@ -121,6 +129,37 @@ async def test_what_a_stopped_server_is_sending_is_waited_for_and_sent_by_nobody
     assert first["task_id"] == second["task_id"]
     assert second["duplicate"]
     assert len(gateway.creates()) == 1
+
+
+async def test_what_was_settled_before_its_server_knew_of_its_record_is_not_sent(
+    tmp_path: Path, gateway: FaultGateway, cluster: Cluster, run: Run
+) -> None:
+    url = cluster.database()
+    with proxy(cluster) as way, anyio.fail_after(60):
+        slow = environment(tmp_path / "slow", gateway, LEDGER_URL=way.address(url))
+        environ = environment(tmp_path / "other", gateway, LEDGER_URL=url)
+        async with host(slow) as one, host(environ) as other:
+            await one.start()
+            await other.start()
+            await create(one, "kite")
+            await create(other, "another")
+            answered = way.delay = threading.Event()
+            asked = await one.call("create_video", {"prompt": "fly man"})
+            await anyio.to_thread.run_sync(way.delayed.wait, 20)
+            cluster.sql(END_LOCK_HOLDERS, database_name(url))
+            unknown = await create(other)
+            assert unknown["outcome"] == "unknown", unknown
+            settled = run("settle", unknown["request_id"], "--none", **_settings(environ))
+            assert settled.returncode == 0, settled.stderr
+            assert (await create(other))["outcome"] == "accepted"
+            answered.set()
+            refused = await one.answer(asked)
+    assert refused["outcome"] == "not_submitted", refused
+    assert len([each for each in gateway.creates() if b"fly man" in each.body]) == 1
+
+
+def _settings(environ: dict[str, str]) -> dict[str, str]:
+    return {name.removeprefix("SORA_"): value for name, value in environ.items() if name.startswith("SORA_")}
 
 
 async def test_what_a_killed_server_was_sending_is_unknown_at_once_to_those_who_wait_for_it(

@@ -29,6 +29,11 @@ class Proxy:
         self.port = int(listener.getsockname()[1])
         self.loses: Loss | None = None
         """The fate of the next COMMIT of such a change; None again afterwards."""
+        self.delay: threading.Event | None = None
+        """If set, the answer to the next COMMIT of such a change is held back until this event; None again
+        afterwards."""
+        self.delayed = threading.Event()
+        """Set once such an answer is held back."""
         self.change = b"INTO videos"
         self._listener = listener
         self._server_port = port
@@ -65,6 +70,8 @@ class Proxy:
             if answers.are_requests_withheld:
                 continue
             is_change = is_change or self.change in data
+            if b"COMMIT" in data and is_change and self.delay is not None:
+                answers.delay, self.delay = (self.delay, self.delayed), None
             if b"COMMIT" not in data or not is_change or self.loses is None:
                 is_change = is_change and b"COMMIT" not in data
                 server.sendall(data)
@@ -88,12 +95,17 @@ class _Answers(threading.Thread):
         self.are_withheld = False
         self.are_requests_withheld = False
         self.arrived = threading.Event()
+        self.delay: tuple[threading.Event, threading.Event] | None = None
         self._client = client
         self._server = server
 
     def run(self) -> None:
         with suppress(OSError):
             while data := self._server.recv(65536):
+                if self.delay is not None:
+                    (until, delayed), self.delay = self.delay, None
+                    delayed.set()
+                    until.wait(30)
                 if self.are_withheld:
                     self.arrived.set()
                 else:
