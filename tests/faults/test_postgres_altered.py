@@ -65,6 +65,7 @@ CHANGES = (
     Change("ALTER TABLE ledger_schema RENAME TO old", "ALTER TABLE old RENAME TO ledger_schema", OF_OTHERS),
     Change("ALTER SCHEMA public RENAME TO old", "ALTER SCHEMA old RENAME TO public", "are in the schema old"),
     Change("ALTER TABLE videos DISABLE TRIGGER videos_added", "ALTER TABLE videos ENABLE TRIGGER videos_added"),
+    Change("ALTER TABLE videos SET UNLOGGED", "ALTER TABLE videos SET LOGGED"),
     Change("ALTER TABLE videos DROP CONSTRAINT videos_request_id_key", "ALTER TABLE videos ADD UNIQUE (request_id)"),
     Change(
         "ALTER TABLE used_answers DROP CONSTRAINT used_answers_pkey",

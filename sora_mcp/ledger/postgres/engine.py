@@ -50,8 +50,11 @@ _IS_WHOLE = (
     " AND tgname IN ('videos_added', 'videos_changed', 'videos_removed')) = 3"
     " AND (SELECT count(*) FROM pg_index WHERE indisunique AND indisvalid AND indrelid IN"
     " ('videos'::regclass, 'generations'::regclass, 'used_answers'::regclass)) >= 4"
+    " AND (SELECT count(*) FROM pg_class WHERE relpersistence != 'p' AND oid IN"
+    " ('videos'::regclass, 'history'::regclass, 'video_counts'::regclass)) = 0"
 )
-"""Whether the triggers and unique indexes exist that caps and one-time answers rely on: a restore creates them last."""
+"""Whether the triggers and unique indexes exist that caps and one-time answers rely on: a restore creates them last.
+And whether a crash leaves the tables as they are: it empties those that are unlogged."""
 _PRECONDITIONS = (
     f"SELECT CASE WHEN {_IS_WHOLE} THEN (SELECT oldest FROM ledger_schema) END,"  # noqa: S608 - our own text
     f" ARRAY({DEAD_SENDERS}), {IS_LOCKED.format(key='?::bit(64)::bigint')},"
