@@ -34,6 +34,7 @@ from sora_mcp.config.variables import variables
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, verb_of
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.tasks import counted
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.dialects.recognition import PROBE_CALLS, recognize
 from sora_mcp.studio.costs import spending_policy
@@ -208,7 +209,7 @@ async def _probe_gateway(settings: Settings, endpoint: Endpoint, gateway: Gatewa
             *_check_upstream(settings, dialect.capabilities, looks_like, []),
         ]
     await _learn(gateway, dialect)
-    number = f"{len(probe.models)} model{'s' * (len(probe.models) != 1)}"
+    number = counted(len(probe.models), "model")
     accepted = f"accepted; {number}" if endpoint.api_key else f"none is needed here, and none is sent; {number}"
     is_open = bool(endpoint.api_key) and not endpoint.local and dialect.capabilities.lists_models
     unproven = f"sent; the list of models is open to all, so only a video shows whether it is accepted; {number}"

@@ -11,6 +11,7 @@ from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.tasks import counted
 from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
 from sora_mcp.ledger import open_documents
@@ -73,10 +74,8 @@ async def check_oauth(settings: Settings) -> list[Finding]:
     except IssuerDown as down:
         advice = f"Look at {variable_of('oauth_issuer')}, and whether this machine reaches it."
         return [("oauth", "wrong", f"the issuer {issuer.address} is of no use: {down}", advice)]
-    number = f"{len(keys)} key{'s' * (len(keys) != 1)}"
-    findings: list[Finding] = [
-        ("oauth", "ok", f"{issuer.address} has {number}; tokens are for {settings.oauth_audience}", "")
-    ]
+    message = f"{issuer.address} has {counted(len(keys), 'key')}; tokens are for {settings.oauth_audience}"
+    findings: list[Finding] = [("oauth", "ok", message, "")]
     if issuer.skew_s is not None and abs(issuer.skew_s) > LEEWAY_S:
         message = f"{abs(issuer.skew_s):.0f} s {'ahead of' if issuer.skew_s > 0 else 'behind'} the issuer's"
         findings.append(("clock", "wrong", f"this machine's clock is {message}", "Set the clock: tokens are refused."))

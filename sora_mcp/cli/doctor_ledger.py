@@ -14,6 +14,7 @@ from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.accounts import Team
 from sora_mcp.core.cost import RELATIVE, Cost, sum_in_unit, total
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.tasks import counted
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.opening import describe_database, inspect
 from sora_mcp.ledger.sqlite.integrity import check_before_opening
@@ -64,7 +65,7 @@ async def _check_unused_file(settings: Settings) -> list[Finding]:
                 await old_ledger.check_can_begin()
                 number = sum((await old_ledger.states()).values())
             if number:
-                contents = f"{settings.ledger} holds {_format_requests(number)}"
+                contents = f"{settings.ledger} holds {counted(number, 'request')}"
                 message = f"{contents} and is not used: the ledger is in PostgreSQL"
                 return [("ledger in SORA_HOME", "note", message, f"Move them with: {command('ledger', 'copy')}")]
     return []
@@ -75,7 +76,7 @@ async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]
         counts = await ledger.check()
         await ledger.check_can_begin()
         spending = await _check_spending(settings, ledger) if counts else []
-    checks: list[Finding] = [("ledger", "ok", f"{location} holds {_format_requests(sum(counts.values()))}", "")]
+    checks: list[Finding] = [("ledger", "ok", f"{location} holds {counted(sum(counts.values()), 'request')}", "")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
     if unsettled:
         message = ", ".join(f"{count} {state}" for state, count in unsettled.items())
@@ -84,14 +85,6 @@ async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]
         )
         checks.append(("unsettled outcomes", "note", message, advice))
     return checks + spending
-
-
-def _format_requests(number: int) -> str:
-    return f"{number} request{'s' * (number != 1)}"
-
-
-def _format_videos(number: int) -> str:
-    return f"{number} video{'s' * (number != 1)}"
 
 
 async def _check_spending(settings: Settings, ledger: Ledger) -> list[Finding]:
@@ -115,7 +108,7 @@ async def _check_spending(settings: Settings, ledger: Ledger) -> list[Finding]:
     message += "".join(f", apart from that {_format_cost(each)} at most" for each in others)
     if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
         message += f", {unpriced} without a known cost"
-    message += f", {_format_videos(len(spending.running))} under way or unknown{_format_cap(settings.max_running)}"
+    message += f", {counted(len(spending.running), 'video')} under way or unknown{_format_cap(settings.max_running)}"
     if settings.max_calls_per_day is not None:
         message += f", {spending.calls} submitted{_format_cap(settings.max_calls_per_day)}"
     reached = list(map(variable_of, spending_policy(settings, capabilities).reached_caps(spending)))

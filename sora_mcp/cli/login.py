@@ -35,6 +35,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Advice, Do
 from sora_mcp.core.errors import FileProblem, NotConfigured, Refused, SoraError, Unreachable
+from sora_mcp.core.tasks import counted
 from sora_mcp.dialects.recognition import PROBE_CALLS, recognize
 from sora_mcp.studio.upstream import connect
 
@@ -162,7 +163,7 @@ async def _probe(settings: Settings) -> list[str]:
         looks_like = recognize(await gateway.try_calls(PROBE_CALLS))
     finally:
         await gateway.aclose()
-    number = f"{len(probe.models)} model{'s' * (len(probe.models) != 1)}"
+    number = counted(len(probe.models), "model")
     if not endpoint.api_key:
         notes = [f"The gateway answers and lists {number}; no key is sent."]
     elif dialect.capabilities.lists_models and not endpoint.local:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sora_mcp.core.advice import Advice, AskUser, Do, Message, Part, RaiseCap, Setting, Settle, TellUser, Wait
 from sora_mcp.core.cost import RELATIVE, Cost, describe_cost
 from sora_mcp.core.errors import MAX_NAMED, SoraError
+from sora_mcp.core.tasks import counted
 
 PERSONAL = "personal"
 """Takes the place of a setting's name if the daily cap is that of one of several people who share a server."""
@@ -81,9 +82,9 @@ class CostsNotKnown(OverCap):
     """The cost of some calls of the day is not known in the cap's currency, so it cannot be enforced."""
 
     def __init__(self, cap: Cost, calls: int, field: str = "max_cost_per_day") -> None:
-        videos = "1 video" if calls == 1 else f"{calls} videos"
         way_out = Do("A video counts with what the gateway states once it has finished.")
-        super().__init__(field, cap, f"The cost of {videos} of the last 24 hours is not known in {cap.unit}", way_out)
+        reached = f"The cost of {counted(calls, 'video')} of the last 24 hours is not known in {cap.unit}"
+        super().__init__(field, cap, reached, way_out)
 
 
 class OverTeamCap(OverCap):

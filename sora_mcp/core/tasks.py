@@ -105,6 +105,11 @@ def quoted_at_end(text: str) -> str:
     return quotation if quotation[-2:-1] in {".", "!", "?", "…"} else f"{quotation}."
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `2 videos`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def format_size(n_bytes: int) -> str:
     """Format the size of a file for people."""
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sora_mcp.core.advice import Do
 from sora_mcp.core.caps import OverTeamCap
 from sora_mcp.core.cost import Cost
+from sora_mcp.core.tasks import counted
 
 
 class TeamOverDailyCap(OverTeamCap):
@@ -34,15 +35,12 @@ class TeamTooManyRunning(OverTeamCap):
 
     def __init__(self, cap: int, running: int) -> None:
         way_out = Do("Try again once some of them have finished.")
-        super().__init__("max_running", cap, f"The team has {_videos(running)} under way, or may have", way_out)
+        reached = f"The team has {counted(running, 'video')} under way, or may have"
+        super().__init__("max_running", cap, reached, way_out)
 
 
 class TeamTooManyCalls(OverTeamCap):
     """The team has submitted as many videos within a day as the settings allow."""
 
     def __init__(self, cap: int, calls: int) -> None:
-        super().__init__("max_calls_per_day", cap, f"The team submitted {_videos(calls)} in the last 24 hours")
-
-
-def _videos(number: int) -> str:
-    return "1 video" if number == 1 else f"{number} videos"
+        super().__init__("max_calls_per_day", cap, f"The team submitted {counted(calls, 'video')} in the last 24 hours")

@@ -9,6 +9,7 @@ from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.errors import Problem
 from sora_mcp.core.models import Action
 from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import counted
 
 SHOT_TEMPLATE = "Shot {number} ({start:.1f}-{end:.1f} s): {text}"
 """The format of a beat in the prompt."""
@@ -34,8 +35,8 @@ def adjustments(actions: Sequence[Action] | None) -> list[Adjustment]:
     """Return the adjustment of a storyboard: its beats are shots of the prompt."""
     if not actions:
         return []
-    plural = "s" * (len(actions) != 1)
-    return [Adjustment("actions", f"{len(actions)} beat{plural}", f"{len(actions)} timed shot{plural} in the prompt")]
+    number = len(actions)
+    return [Adjustment("actions", counted(number, "beat"), f"{counted(number, 'timed shot')} in the prompt")]
 
 
 def prompt_with_shots(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sora_mcp.core.results import SheetBeat, SheetStill, SheetVideo, Stills
-from sora_mcp.core.tasks import quoted
+from sora_mcp.core.tasks import counted, quoted
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
 
@@ -17,16 +17,14 @@ def render_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
     lengths = {video.seconds for video in videos}
     if sheet.is_large and len(videos) == 1:
         return " ".join([f"{_format_position(sheet.stills[0])} of {description}, large.", *_describe_own_beat(sheet)])
-    stills = "1 still" if sheet.frames == 1 else f"{sheet.frames} stills"
     order = ", in reading order" if sheet.frames > 1 else ""
     together = ", those of one time together" if sheet.frames > len(videos) > 1 else ""
     shorter = ""
     if len(lengths) > 1 and not sheet.is_large:
         shorter = f"They are compared as far as the shorter one goes, {min(lengths):g} s."
     damage = f"The file is damaged: {sheet.missing} more cannot be decoded." if sheet.missing else ""
-    return " ".join(
-        filter(None, [f"{stills} of {description}{order}{together}.", damage, shorter, *_describe_beats(sheet)])
-    )
+    stills = f"{counted(sheet.frames, 'still')} of {description}{order}{together}."
+    return " ".join(filter(None, [stills, damage, shorter, *_describe_beats(sheet)]))
 
 
 def _describe_videos(videos: Sequence[SheetVideo]) -> str:
