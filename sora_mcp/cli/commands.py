@@ -283,7 +283,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
     Videos made so far are no longer listed, and the same request may be paid for again.
     """
     settings = load_settings()
-    from sora_mcp.cli.new_ledger import start_new_ledger  # noqa: PLC0415
+    from sora_mcp.cli.ledger_commands import start_new_ledger  # noqa: PLC0415
 
     start_new_ledger(settings, yes=yes, as_json=as_json)
 
@@ -301,7 +301,7 @@ def copy_ledger(dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
     """
     settings = load_settings()
     with loading():
-        from sora_mcp.cli.copy_ledger import copy  # noqa: PLC0415
+        from sora_mcp.cli.ledger_commands import copy  # noqa: PLC0415
 
     copy(settings, dry_run=dry_run, yes=yes, again=again, as_json=as_json)
 
