@@ -116,14 +116,17 @@ class SoraError(Exception):
         twice (the outcome is unknown) or fail again (the refusal is final)."""
         return self.retry_after_s if self.can_retry and self.outcome != "unknown" else None
 
-    def retry_delay(self, max_s: float) -> bool | float:
-        """Return the seconds to wait before trying again: True if the gateway named none, False if it named more than
-        `max_s`."""
+    @property
+    def retry_delay(self) -> bool | float:
+        """The seconds to wait before trying again: True if the gateway named none, False if it named more than
+        MAX_RETRY_DELAY_S."""
         if self.retry_after_s is None:
             return True
-        return self.retry_after_s <= max_s and max(0.1, self.retry_after_s)
+        return self.retry_after_s <= MAX_RETRY_DELAY_S and max(0.1, self.retry_after_s)
 
 
+MAX_RETRY_DELAY_S = 5.0
+"""The longest Retry-After, in seconds, that is waited for; a longer one is reported to the caller."""
 MAX_NAMED = 3
 """Videos named in a sentence; the others are counted."""
 MAX_PROBLEMS = 8

@@ -31,8 +31,6 @@ MAX_GET_ATTEMPTS = 3
 """Times that a free GET is sent, including the first."""
 PROBE_TIMEOUT_S = 3.0
 """Seconds for each request that only finds out what type of server this is."""
-MAX_RETRY_AFTER_S = 5.0
-"""The longest Retry-After, in seconds, that a free GET waits for; a longer one is reported to the caller."""
 
 
 class Probe(Struct, frozen=True):
@@ -176,9 +174,7 @@ class Gateway:
 
 def _is_transient(error: Exception) -> bool | float:
     """Whether a free GET may succeed if it is retried; or the seconds after which, if the gateway named them."""
-    if not isinstance(error, Unreachable | BadReply):
-        return False
-    return error.retry_delay(MAX_RETRY_AFTER_S)
+    return isinstance(error, Unreachable | BadReply) and error.retry_delay
 
 
 def _timed_out(timeout_s: float) -> BadReply:

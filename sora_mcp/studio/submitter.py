@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from sora_mcp.core.advice import AllowDuplicate, AskUser, CheckAgain, Correct, Do, SeeLog, Settle, TryAgain, sentences
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import (
+    MAX_RETRY_DELAY_S,
     Declined,
     FileProblem,
     GatewayError,
@@ -37,8 +38,6 @@ RESEND_ATTEMPTS = 3
 """Attempts of a create in all, if the earlier ones provably created nothing."""
 RESEND_TIMEOUT_S = 25.0
 """Seconds for all attempts of a create together."""
-MAX_RETRY_AFTER_S = 5.0
-"""The longest Retry-After, in seconds, that is waited for; a longer one is passed on to the agent."""
 RECORD_RETRY_DELAYS_S = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to record an outcome while the ledger cannot be written; the last one is repeated until
 the studio is closed."""
@@ -243,7 +242,7 @@ class Submitter:
         import stamina  # noqa: PLC0415 - `Gateway.prepare` has loaded it
 
         gateway, call = sending.gateway, sending.call
-        resend_deadline = anyio.current_time() + RESEND_TIMEOUT_S + MAX_RETRY_AFTER_S
+        resend_deadline = anyio.current_time() + RESEND_TIMEOUT_S + MAX_RETRY_DELAY_S
         last_error: GatewayError | None = None
         attempts = stamina.retry_context(
             on=_resend_delay,
@@ -291,7 +290,7 @@ def _answer_fields(error: SoraError | None) -> dict[str, str | None]:
 
 def _resend_delay(error: Exception) -> bool | float:
     """Whether to send again; the seconds to wait if the gateway named them and they are within the limit."""
-    return isinstance(error, GatewayError) and error.may_be_sent_again and error.retry_delay(MAX_RETRY_AFTER_S)
+    return isinstance(error, GatewayError) and error.may_be_sent_again and error.retry_delay
 
 
 def _accepted_or_raise(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
