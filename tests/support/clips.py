@@ -12,15 +12,17 @@ import av
 
 GROUP = 15
 """Frames that are encoded."""
+SIDE = 4096
+"""Pixels."""
 
 
-def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000, can_seek: bool = False) -> Path:
+def hostile(path: Path, *, n_frames: int = 3000, can_seek: bool = False) -> Path:
     """Write a video that repeats its first few frames up to `n_frames`. Unless it `can_seek`, all of it has to be
     decoded to reach its end."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(GROUP)})
-        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
-        frame = av.VideoFrame(side, side, "yuv420p")
+        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
+        frame = av.VideoFrame(SIDE, SIDE, "yuv420p")
         for plane in frame.planes:  # a new frame contains uninitialized memory, which may not compress
             plane.update(bytes(plane.buffer_size))
         packets: list[bytes] = []

@@ -56,16 +56,12 @@ def _statements(begin: str, end: str) -> DatabaseFailure:
     return failure
 
 
-def _locked(statement: str) -> DatabaseFailure:
+@contextmanager
+def _locked(store: Store) -> Iterator[None]:
     """Another connection holds a lock in its transaction."""
-
-    @contextmanager
-    def failure(store: Store) -> Iterator[None]:
-        with psycopg.connect(store.values["ledger_url"]) as holder:
-            holder.execute(statement.encode())
-            yield
-
-    return failure
+    with psycopg.connect(store.values["ledger_url"]) as holder:
+        holder.execute("LOCK TABLE videos")
+        yield
 
 
 @contextmanager
@@ -98,7 +94,7 @@ DATABASE_FAILURES: dict[str, DatabaseFailure] = {
         "ALTER DATABASE {name} RESET default_transaction_read_only",
     ),
     "full": _statements(_DISK_FULL, "DROP FUNCTION no_room CASCADE"),
-    "held by another process": _locked("LOCK TABLE videos"),
+    "held by another process": _locked,
     "its tables removed": _statements(
         "ALTER TABLE videos RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO videos"
     ),
