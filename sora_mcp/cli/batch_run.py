@@ -167,8 +167,9 @@ class BatchRun:
                     await anyio.sleep(error.retry_after_s or POLL_INTERVAL_S)
                     continue
                 if video.state in FINAL or video.state == "unknown":
-                    result = line if video.state == "unknown" else _without(line, "error")
-                    return result | _video_fields(video)
+                    if video.state != "unknown":
+                        line.pop("error", None)
+                    return line | _video_fields(video)
         return line
 
     async def _download_variants(self, task_id: str) -> LineResult:
@@ -202,10 +203,6 @@ def _recorded_result(plan: PlannedLine) -> LineResult:
     line |= cost_fields(entry.best_cost, is_stated=entry.stated is not None)
     reason = entry.gateway_message or entry.failure_reason
     return line | ({"reason": reason} if reason and entry.state in {*REFUSED, "unknown"} else {})
-
-
-def _without(line: LineResult, name: str) -> LineResult:
-    return {key: value for key, value in line.items() if key != name}
 
 
 def _submission_fields(submission: Submission) -> LineResult:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -11,7 +13,7 @@ from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.core.tasks import quoted
 from sora_mcp.distribution.install import install, uninstall
-from sora_mcp.distribution.install.machine import Machine, installed_launch, this_machine
+from sora_mcp.distribution.install.machine import Machine, installed_launch
 from sora_mcp.distribution.manifests.clients import BY_NAME, Client
 from sora_mcp.tools.arguments import did_you_mean
 
@@ -26,7 +28,7 @@ def remove(name: str, *, dry_run: bool) -> None:
 
 def _current_machine() -> Machine:
     try:
-        return this_machine(os.environ)
+        return Machine(sys.platform, Path.home(), os.environ)
     except RuntimeError:
         raise NotConfigured("The home folder of this user is not known.", Do("Set HOME.")) from None
 

@@ -99,7 +99,7 @@ def label_of(base_url: str) -> str:
     return SANDBOX if base_url == IN_PROCESS else base_url.partition("://")[2]
 
 
-def make_endpoint(base_url: str | None, api_key: Secret | None, upstream: str = SORA) -> Endpoint:
+def make_endpoint(base_url: str | None, api_key: Secret | None, upstream: str) -> Endpoint:
     """Build the endpoint from the settings. Raises NotConfigured, naming the setting that is missing or invalid."""
     if base_url is None:
         raise NotSet(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())

@@ -308,7 +308,7 @@ class Settings:
     def endpoint(self) -> Endpoint:
         """Return where requests go. Raises NotConfigured, naming the setting, if it is missing or invalid."""
         try:
-            return make_endpoint(self.base_url, self.api_key, upstream=self.dialect)
+            return make_endpoint(self.base_url, self.api_key, self.dialect)
         except NotSet as error:
             if self.stored is None:
                 raise

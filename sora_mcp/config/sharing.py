@@ -38,4 +38,4 @@ def endpoint_without_key(settings: Settings) -> Endpoint:
     """Return the gateway's endpoint with a placeholder key, for when people may have their own keys and no common one
     is set. Raises NotConfigured.
     """
-    return make_endpoint(settings.base_url, Secret("none"), upstream=settings.dialect)
+    return make_endpoint(settings.base_url, Secret("none"), settings.dialect)

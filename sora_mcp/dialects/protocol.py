@@ -61,7 +61,7 @@ class CannotExpress(InvalidInput):
     """The upstream cannot express a part of the request: `field`, `reason`, and what can be asked for `instead`; `more`
     such problems are reported with it."""
 
-    def __init__(self, field: str, reason: str, instead: str = "", more: Sequence[Problem] = ()) -> None:
+    def __init__(self, field: str, reason: str, instead: str, more: Sequence[Problem] = ()) -> None:
         super().__init__([Problem(field, reason, instead), *more])
 
 
@@ -252,7 +252,7 @@ def capabilities_of(dialect: Dialect, request: VideoRequest) -> Capabilities:
     return cast("Catalogued", dialect).capabilities_of(request)
 
 
-def plan_of(dialect: Dialect, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
+def plan_of(dialect: Dialect, request: VideoRequest, source: SourceVideo | None) -> Plan:
     """Return what a request that has passed `check` becomes: an empty plan if the dialect sends it unchanged."""
     return cast("Adjusting", dialect).plan(request, source) if _implements(type(dialect), Adjusting) else Plan()
 
@@ -266,7 +266,7 @@ def estimate_of(dialect: Dialect, request: VideoRequest) -> Estimate | None:
 
 
 def create_call(
-    dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture], source: SourceVideo | None = None
+    dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture], source: SourceVideo | None
 ) -> Call:
     """Return the paid call, with the images and the source that it includes."""
     if not _implements(type(dialect), Adjusting):

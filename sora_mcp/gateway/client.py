@@ -77,7 +77,7 @@ class Client:
         for client in self._clients.values():
             await client.aclose()
 
-    def proxy_for(self, url: httpx.URL, *, by_socket: bool = False) -> str | None:
+    def proxy_for(self, url: httpx.URL, *, by_socket: bool) -> str | None:
         """Return the proxy for `url`, or None; there is never one for plain http to this machine or network."""
         return _proxy_for(url) if by_socket or self._transport is None else None
 

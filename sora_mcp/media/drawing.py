@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sora_mcp.media.layout import MAX_WIDTH
 from sora_mcp.media.typesetting import draw_text
 
 BACKGROUND = (18, 18, 22)
@@ -17,13 +18,13 @@ _TITLE_HEIGHT = 38
 """Pixels."""
 
 
-def draw_overview(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:
-    """Draw pictures in two columns, in reading order, each under its title; `width` is the total, in pixels."""
-    column_width = width // 2
+def draw_overview(sheets: Sequence[tuple[str, Path]]) -> Image.Image:
+    """Draw pictures in two columns, in reading order, each under its title."""
+    column_width = MAX_WIDTH // 2
     cells = [_draw_titled(title, path, column_width) for title, path in sheets]
     rows = [cells[start : start + 2] for start in range(0, len(cells), 2)]
     heights = [max(cell.height for cell in row) for row in rows]
-    canvas = Image.new("RGB", (width, sum(heights)), BACKGROUND)
+    canvas = Image.new("RGB", (MAX_WIDTH, sum(heights)), BACKGROUND)
     y = 0
     for row, height in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):

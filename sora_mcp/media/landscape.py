@@ -111,7 +111,7 @@ def _variation(variant: int) -> _Variation:
 _SEA_KEYWORDS = ("sea", "ocean", "boat", "ship", "beach", "coast", "lighthouse", "water", "lake", "river")
 
 
-def palette_for(prompt: str, variant: int = 1) -> Palette:
+def palette_for(prompt: str, variant: int) -> Palette:
     """The palette whose keywords are in the prompt, or a plain day; slightly different in each variant."""
     text = prompt.lower()
     palette = next(candidate for keywords, candidate in _PALETTES if any(keyword in text for keyword in keywords))

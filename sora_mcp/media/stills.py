@@ -231,4 +231,4 @@ def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
     require()
     from sora_mcp.media.drawing import draw_overview  # noqa: PLC0415
 
-    draw_overview(sheets, MAX_WIDTH).save(target, "PNG", optimize=True)
+    draw_overview(sheets).save(target, "PNG", optimize=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -38,10 +37,10 @@ _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 class HttpApp:
-    """The app that serves `server` at MCP_PATH, and `routes`; its lifespan is the server's.
+    """The app that serves `server` at MCP_PATH; its lifespan is the server's.
 
-    Every request passes the check of Host and Origin. `routes` check themselves who may use them (a signed link carries
-    its own proof).
+    Every request passes the check of Host and Origin. The routes of links check themselves who may use them (a signed
+    link carries its own proof).
     """
 
     def __init__(
@@ -49,9 +48,9 @@ class HttpApp:
         server: SoraServer,
         settings: Settings,
         *,
-        authentication: Authentication | None = None,
-        routes: Sequence[Route] = (),
+        authentication: Authentication | None,
     ) -> None:
+        routes: list[Route] = []
         if authentication is not None:
             from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415 - not needed for one person
             from sora_mcp.server.links import Links  # noqa: PLC0415 - likewise
@@ -59,7 +58,7 @@ class HttpApp:
             documents = authentication.documents
             server.serve_owners(UpstreamKeys(documents).get)
             server.links = Links(settings, documents, server.saved_file, authentication.has_access)
-            routes = [*routes, *server.links.routes()]
+            routes = [*server.links.routes(), *authentication.routes]
         self._authentication = authentication
         self.connections: set[Any] = set()
         """The open connections: maintained by the listener, counted by `/metrics`."""
@@ -77,7 +76,7 @@ class HttpApp:
         self._draining = Draining(ClientCompatibility(endpoint), server)
         slash = Route(f"{MCP_PATH}/", _redirect_slash, methods=["GET", "POST", "DELETE"])
         other_routes = Router(
-            [slash, *own_routes, *routes, *(authentication.routes if authentication else ())],
+            [slash, *own_routes, *routes],
             lifespan=lambda _: manager.run(),
         )
         app: ASGIApp = _Dispatcher(self._draining, other_routes)

@@ -269,7 +269,7 @@ class Creator:
             line=ready.line,
         )
 
-    def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
+    def _question(self, ready: Resolved, settles: Sequence[str]) -> str:
         return report.question(ready.request, self._connector.label, ready.cost, settles, plan=ready.plan)
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:

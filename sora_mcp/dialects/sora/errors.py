@@ -101,10 +101,10 @@ def message_of(answer: Any) -> str:
     return next((text for value in values if (text := text_of(value))), "")
 
 
-def text_of(value: Any, limit: int = 300) -> str:
+def text_of(value: Any) -> str:
     """Return the text in a field that holds a text, an object with a `message`, or a list of these; empty if none."""
     return next(
-        (text for each in _texts(value, 3) if (text := clean(each, limit)) and fold(text) not in BLANK_VALUES), ""
+        (text for each in _texts(value, 3) if (text := clean(each, 300)) and fold(text) not in BLANK_VALUES), ""
     )
 
 

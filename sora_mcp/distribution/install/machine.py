@@ -106,18 +106,14 @@ def _absolute(folder: str) -> str:
     return str(Path(folder).absolute()) if folder and not folder.startswith(("~", "$")) else folder
 
 
-def this_machine(environ: Mapping[str, str]) -> Machine:
-    return Machine(sys.platform, Path.home(), environ)
-
-
-def installed_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+def installed_launch() -> Launch:
     """Return how to start the script beside this Python, by its absolute path: safe from hijacking, and without PATH.
 
     For an environment that will be deleted, return how to fetch the same package again. Raises FileProblem if its
     source is not known.
     """
     if (folder := disposable_folder(Path(sys.prefix))) is not None:
-        return fetch_launch(folder, environ)
+        return fetch_launch(folder, os.environ)
     path = shutil.which(NAME, path=sysconfig.get_path("scripts"))
     if path is None:
         raise FileProblem(

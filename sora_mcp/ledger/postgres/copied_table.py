@@ -27,6 +27,8 @@ TABLES = {
     "salt": ("value", ()),
 }
 """Every table of a ledger: the order in which its rows are read, and the columns that identify a row for a person."""
+MAX_NAMED = 5
+"""Values named in a refusal; the others are counted."""
 BATCH_SIZE = 500
 """Rows in memory at a time."""
 _COLUMNS = (
@@ -131,10 +133,10 @@ class CopiedTable:
         return f"row {key} of the table {self.name}" if key else f"the table {self.name}"
 
 
-def check_values(tables: Sequence[CopiedTable], max_named: int = 5) -> None:
+def check_values(tables: Sequence[CopiedTable]) -> None:
     """Raise Refused if the file holds values that PostgreSQL cannot hold."""
     problems = (problem for table in tables for problem in table.unsupported_values())
-    if named := list(islice(problems, max_named)):
+    if named := list(islice(problems, MAX_NAMED)):
         more = sum(1 for _ in problems)
         summary = f"{'; '.join(named)}{f'; and {more} more' if more else ''}"
         raise Refused(f"PostgreSQL cannot hold all of the ledger: {summary}.", _CORRECT)
