@@ -64,6 +64,8 @@ def read_file(path: str, name: str) -> FileList:
             f"{path}, line {error.lineno}, column {error.colno}: this is not JSON ({_describe_json_error(error)})."
         )
         raise click.BadParameter(message, param_hint=param_hint) from None
+    except FileNotFoundError:
+        raise click.BadParameter(f"There is no file {path}. {_NOTHING_SENT}", param_hint=param_hint) from None
     except (OSError, UnicodeDecodeError, RecursionError):
         raise click.BadParameter(f"{path} cannot be read as a text file.", param_hint=param_hint) from None
     except ValueError:

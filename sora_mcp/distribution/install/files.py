@@ -31,6 +31,10 @@ _ATTEMPTS = 5
 """How often to start over if another program writes the file in between."""
 
 
+class OtherServer(FileProblem):
+    """Another server has our name in a client's file."""
+
+
 class _ConcurrentChange(Exception):
     """Another program wrote the file after it was read."""
 
@@ -155,7 +159,7 @@ class ClientFile(Struct, frozen=True):
     def _own_entry(self, text: str | None) -> Document | None:
         current = self._entry(text) if text and text.strip() else None
         if current is not None and not is_own(current):
-            raise FileProblem(
+            raise OtherServer(
                 f'{self.path} was left untouched: another server is called "{KEY}" in it.',
                 Do("Give that one another name there, or take it out, and run this again."),
             )

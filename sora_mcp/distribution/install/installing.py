@@ -14,7 +14,7 @@ from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install.commands import add_command, format_command, remove_command, run
-from sora_mcp.distribution.install.files import ClientFile, CodexFile, Renew
+from sora_mcp.distribution.install.files import ClientFile, CodexFile, OtherServer, Renew
 from sora_mcp.distribution.install.machine import Machine
 from sora_mcp.distribution.install.own_entry import env_key, merged
 from sora_mcp.distribution.manifests.clients import Client, Values, uses_sandbox, vscode_inputs
@@ -53,6 +53,8 @@ def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str
         return manual
     try:
         return f"{client.title}: {_remove(client, machine, file, dry_run=dry_run)}"
+    except OtherServer as problem:
+        raise FileProblem(problem.parts, Do("This server is not in it: there is nothing to remove.")) from None
     except FileProblem as problem:
         raise FileProblem(problem.parts, *(problem.advice or (Do(manual),))) from None
 
