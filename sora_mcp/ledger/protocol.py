@@ -148,6 +148,11 @@ class Ledger(Servers, Protocol):
         """Return whether an entry is still *sending* in the current record; False if that cannot be read. Raises
         nothing."""
 
+    async def may_send(self, entry: Entry) -> bool:
+        """Return whether an entry that was just begun may be sent. Not if the ledger's answer came so late that others
+        may have taken this process for dead and settled the entry meanwhile, or if that cannot be read. Raises nothing.
+        """
+
     async def settle(
         self, account: Account, request_id: str, task_id: str | None, *, given_up: AbandonedTask | None = None
     ) -> Entry | None:

@@ -44,9 +44,6 @@ the studio is closed."""
 MAX_CONCURRENT_CREATES = 50
 """Concurrent creates of one owner, half of the gateway's connections. Further ones wait for a slot, so that other
 owners' calls do not wait for a connection behind them."""
-MAX_UNCHECKED_AGE_S = 1.0
-"""The age of a record, in seconds, beyond which it is read again before its POST: the ledger's answer may have come
-late, and meanwhile others may have taken this process for dead and settled the request."""
 POLL_INTERVAL_S = 0.2
 """Seconds between polls of the ledger while a create is being sent, here or by another process."""
 
@@ -154,16 +151,13 @@ class Submitter:
             if sending.is_new and sending.is_given_up:
                 sending.error = Unreachable("It was not sent: the call was given up first.")
                 return Created(""), "rejected"
-            if sending.is_new and not await self._may_be_sent(sending.entry):
+            if sending.is_new and not await self._ledger.may_send(sending.entry):
                 sending.error = Unreachable(_NOT_CONFIRMED, TryAgain(30))
                 return Created(""), "rejected"
             if sending.is_new:
                 self.last_sent = sending.entry
                 return await self._post(sending, sending.entry.request_id)
         return None
-
-    async def _may_be_sent(self, entry: Entry) -> bool:
-        return self._ledger.age(entry) < MAX_UNCHECKED_AGE_S or await self._ledger.is_sending(entry.request_id)
 
     async def _post(self, sending: _Sending, request_id: str) -> tuple[Created, State]:
         state: State = "rejected"

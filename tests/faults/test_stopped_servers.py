@@ -145,7 +145,7 @@ async def test_what_was_settled_before_its_server_knew_of_its_record_is_not_sent
             await create(other, "another")
             answered = way.delay = threading.Event()
             asked = await one.call("create_video", {"prompt": "fly man"})
-            await anyio.to_thread.run_sync(way.delayed.wait, 20)
+            assert await anyio.to_thread.run_sync(way.delayed.wait, 20)
             cluster.sql(END_LOCK_HOLDERS, database_name(url))
             unknown = await create(other)
             assert unknown["outcome"] == "unknown", unknown

@@ -23,7 +23,7 @@ from sora_mcp.ledger.postgres import finding, migrations
 from sora_mcp.ledger.postgres.connection import SERVERS_CHANNEL, Connection, Transaction
 from sora_mcp.ledger.postgres.connections import MAX_CONCURRENT, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.errors import NO_PERMISSION, Altered, Reverted, Unavailable, is_connection_lost
-from sora_mcp.ledger.postgres.presence import DEAD_SENDERS, IS_LOCKED, LIVING_SENDERS, Presence
+from sora_mcp.ledger.postgres.presence import ALIVE, DEAD_SENDERS, IS_LOCKED, LIVING_SENDERS, Presence
 from sora_mcp.ledger.protocol import MAX_MESSAGE_BYTES, Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
@@ -74,6 +74,7 @@ _NEWEST_JOIN = (
 )
 _PRECONDITIONS_BY_LOG = f"{_PRECONDITIONS}{_LOG}{_NEWEST_JOIN}"
 _PRECONDITIONS_WITHOUT_LOG = f"{_PRECONDITIONS}?::text, FALSE, ?::text, FALSE{_NEWEST_JOIN}"
+_IS_SENDING = f"SELECT 1 FROM videos WHERE request_id = ? AND state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 _NO_ROW = (0, "")
 """The number and request id of no row."""
 _NO_WRITER = "0" * 16
@@ -154,6 +155,18 @@ class PostgresLedger(Paying, Following, Reading):
     async def find(self, account: Account, video_id: str) -> Entry | None:
         entry = await self._run(lambda db: finding.find(db, account, video_id), to_write=False, is_one_statement=True)
         return entry or await super().find(account, video_id)
+
+    async def is_sending(self, request_id: str) -> bool:
+        def read(db: Database) -> bool:
+            return db.execute(_IS_SENDING, [request_id]).fetchone() is not None
+
+        with suppress(FileProblem):
+            return await self._run(read, to_write=False, is_one_statement=True)
+        return False
+
+    async def may_send(self, entry: Entry) -> bool:
+        # The connection that shows that this server lives may be lost at any moment: others can settle the entry then.
+        return await self.is_sending(entry.request_id)
 
     def listen(self, request_id: str) -> AbstractContextManager[Listener]:
         return self._presence.listen(request_id)

@@ -31,6 +31,9 @@ from sora_mcp.ledger.sqlite.liveness import Writer
 
 T = TypeVar("T")
 
+_MAX_UNCHECKED_AGE_S = 1.0
+"""The age of an entry, in seconds, beyond which it is read again before its POST."""
+
 
 class _PollingListener:
     """Knows no changes, so its caller has to poll."""
@@ -73,6 +76,10 @@ class SqliteLedger(Paying, Following, Reading):
 
     def listen(self, request_id: str) -> nullcontext[Listener]:  # noqa: ARG002 - a file announces no changes
         return nullcontext(_PollingListener())
+
+    async def may_send(self, entry: Entry) -> bool:
+        # A living process cannot lose the lock that shows that it lives.
+        return self.age(entry) < _MAX_UNCHECKED_AGE_S or await self.is_sending(entry.request_id)
 
     async def settle(
         self, account: Account, request_id: str, task_id: str | None, *, given_up: AbandonedTask | None = None
