@@ -383,9 +383,8 @@ def _check_out(options: Options) -> None:
         with tempfile.TemporaryFile(dir=out.absolute().parent):
             pass
     except OSError as error:
-        problem = FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out."))
-        problem.outcome = "not_submitted"
-        raise problem from None
+        message, advice = f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")
+        raise FileProblem(message, advice, outcome="not_submitted") from None
 
 
 def _is_result(path: Path) -> bool:

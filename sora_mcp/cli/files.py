@@ -39,9 +39,7 @@ def check_folder(folder: Path, *advice: Advice) -> None:
     except OSError as error:
         problem = f"The folder {folder} cannot be made: {error.strerror}."
     if problem:
-        file_problem = FileProblem(problem, *advice)
-        file_problem.outcome = "not_submitted"
-        raise file_problem
+        raise FileProblem(problem, *advice, outcome="not_submitted")
 
 
 def _try_write(path: Path) -> str | None:

@@ -87,6 +87,7 @@ class SoraError(Exception):
         upstream: str = "",
         code: str = "",
         answer: str = "",
+        outcome: Outcome | None = None,
     ) -> None:
         super().__init__(plain(message))
         self.parts = parts_of(message)
@@ -96,7 +97,7 @@ class SoraError(Exception):
         self.upstream = upstream
         self.code = code
         self.answer = answer
-        self.outcome: Outcome | None = self.default_outcome
+        self.outcome: Outcome | None = outcome or self.default_outcome
         self.request_id: str | None = None
         """Our own `req_…` id, once the intent is in the ledger."""
 

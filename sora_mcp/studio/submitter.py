@@ -145,19 +145,21 @@ class Submitter:
             sending.error = error
         except Exception:
             logger.exception("an intent could not be recorded: something failed unexpectedly")
-            sending.error = InternalError("It could not be recorded, so it was not sent.", SeeLog())
-            sending.error.outcome = "not_submitted"
+            message = "It could not be recorded, so it was not sent."
+            sending.error = InternalError(message, SeeLog(), outcome="not_submitted")
         else:
-            if sending.is_new and sending.is_given_up:
-                sending.error = Unreachable("It was not sent: the call was given up first.")
-                return Created(""), "rejected"
-            if sending.is_new and not await self._ledger.may_send(sending.entry):
-                sending.error = Unreachable(_NOT_CONFIRMED, TryAgain(30))
-                return Created(""), "rejected"
-            if sending.is_new:
-                self.last_sent = sending.entry
-                return await self._post(sending, sending.entry.request_id)
+            return await self._post_if_allowed(sending, sending.entry) if sending.is_new else None
         return None
+
+    async def _post_if_allowed(self, sending: _Sending, entry: Entry) -> tuple[Created, State]:
+        if sending.is_given_up:
+            sending.error = Unreachable("It was not sent: the call was given up first.")
+        elif not await self._ledger.may_send(entry):
+            sending.error = Unreachable(_NOT_CONFIRMED, TryAgain(30))
+        else:
+            self.last_sent = entry
+            return await self._post(sending, entry.request_id)
+        return Created(""), "rejected"
 
     async def _post(self, sending: _Sending, request_id: str) -> tuple[Created, State]:
         state: State = "rejected"

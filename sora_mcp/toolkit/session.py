@@ -75,9 +75,8 @@ class Toolkit:
     def _check_event_loop(self) -> None:
         """Raise InternalError in another event loop: all open resources belong to the one that opened them."""
         if self._event_loop is not _current_event_loop():
-            error = InternalError(_WRONG_EVENT_LOOP, Do("Call it where it was opened, or open another one here."))
-            error.outcome = "not_submitted"
-            raise error
+            advice = Do("Call it where it was opened, or open another one here.")
+            raise InternalError(_WRONG_EVENT_LOOP, advice, outcome="not_submitted")
 
     @staticmethod
     def openai(*, chat: bool = False) -> list[Any]:

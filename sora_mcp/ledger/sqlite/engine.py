@@ -78,7 +78,8 @@ class SqliteLedger(Paying, Following, Reading):
         return nullcontext(_PollingListener())
 
     async def may_send(self, entry: Entry) -> bool:
-        # A living process cannot lose the lock that shows that it lives.
+        # A living process cannot lose the lock that shows that it lives, so that nobody settles the entry; but while a
+        # slow disk kept the answer back, the file may have been replaced.
         return self.age(entry) < _MAX_UNCHECKED_AGE_S or await self.is_sending(entry.request_id)
 
     async def settle(
