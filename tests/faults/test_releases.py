@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import tarfile
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -73,10 +73,11 @@ async def test_an_older_release_in_the_middle_of_a_post_records_its_answer_and_b
         outcomes[prompt] = await create(client, prompt)
 
     with anyio.fail_after(60):
-        async with host(environ) as older, connect() as newer:
+        async with host(environ) as older, AsyncExitStack() as later:
             await older.start()
             sending = await older.call("create_video", {"prompt": "fly man"})
             await hold.reached.wait()
+            newer = await later.enter_async_context(connect())  # earlier it might migrate before the older one begins
             with anyio.fail_after(15):
                 listed = (await newer.call_tool("list_videos", {})).structured_content["videos"]
             assert [each["state"] for each in listed] == ["sending"]
