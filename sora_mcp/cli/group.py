@@ -104,4 +104,5 @@ class Group(SubGroup):
         if sys.stdout is None and arguments[:1] not in (["serve"], ["sandbox"]):
             click.echo("sora-mcp: stdout is closed: nothing could be shown, so nothing was done.", err=True)
             sys.exit(USAGE)
-        sys.exit(run_command(run, as_json="--json" in arguments, paid=not _PAID_COMMANDS.isdisjoint(arguments[:1])))
+        paid, dry_run = not _PAID_COMMANDS.isdisjoint(arguments[:1]), "--dry-run" in arguments
+        sys.exit(run_command(run, as_json="--json" in arguments, paid=paid, dry_run=dry_run))

@@ -33,8 +33,12 @@ def confirm(question: str, *, non_interactive_hint: str, not_done: str, as_json:
         raise SystemExit(INTERRUPTED)
 
 
-def run_command(command: Callable[[], object], *, as_json: bool, paid: bool) -> int:
-    """Run a command and return its exit code; report what it raises without a traceback."""
+def run_command(command: Callable[[], object], *, as_json: bool, paid: bool, dry_run: bool) -> int:
+    """Run a command and return its exit code; report what it raises without a traceback.
+
+    `dry_run`: of a paid command, which then submits nothing.
+    """
+    may_have_submitted = paid and not dry_run
     try:
         try:
             return _run_to_end(command)
@@ -45,14 +49,15 @@ def run_command(command: Callable[[], object], *, as_json: bool, paid: bool) -> 
             report_error(error, as_json=as_json, paid=paid)
             return USAGE if isinstance(error, InvalidInput | NotConfigured) else FAILED
         except (click.Abort, KeyboardInterrupt):
-            report_interrupted(None, as_json=as_json, outcome="unknown" if paid else None)
+            outcome: Outcome = "unknown" if may_have_submitted else "not_submitted"
+            report_interrupted(None, as_json=as_json, outcome=outcome if paid else None)
             return INTERRUPTED
     except OSError as error:
         if error.filename is not None:
             report_error(FileProblem(f"{error.filename}: {error.strerror}."), as_json=as_json, paid=paid)
         else:
-            _report_lost_output(error, paid=paid)
-        return UNKNOWN if paid else FAILED
+            _report_lost_output(error, paid=may_have_submitted)
+        return UNKNOWN if may_have_submitted else FAILED
 
 
 def _run_to_end(command: Callable[[], object]) -> int:

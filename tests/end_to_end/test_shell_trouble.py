@@ -216,13 +216,14 @@ def test_a_stdout_that_takes_nothing_is_said_in_one_line(environment: dict[str, 
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("words", "code"), [("create kite", 4), ("list", 3)])
+@pytest.mark.parametrize(("words", "code"), [("create kite", 4), ("create kite --dry-run", 3), ("list", 3)])
 def test_a_paid_call_whose_result_nobody_saw_is_no_refusal(environment: dict[str, str], words: str, code: int) -> None:
     subprocess.run([*warm_command(), "create", "a boat"], check=True, capture_output=True, env=environment)  # noqa: S603
     for where in (">/dev/full", "| true; exit ${PIPESTATUS[0]}"):
         command = f"{sys.executable} -m sora_mcp {words} {where}"
         done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=environment)  # noqa: S603, S607
         assert done.returncode == code
+        assert (b"submitted" in done.stderr) == (code == 4 and where == ">/dev/full")
 
 
 def shown_at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) -> list[str]:
