@@ -38,7 +38,7 @@ class Unlisted(Struct, frozen=True):
 Operation = Literal["simple_compose", "storyboard", "remix", "blend"]
 
 # The fields are described once, here; the tools publish these very annotations.
-Width = Annotated[int, Field(ge=1, description="Pixels; goes with height.")]
+Width = Annotated[int, Field(ge=1, description="Pixels; requires height.")]
 Height = Annotated[
     int,
     Field(
@@ -46,11 +46,11 @@ Height = Annotated[
         description="Pixels. width x height: 480x480, 720x720, 480x854, 854x480, 720x1280 or 1280x720.",
     ),
 ]
-Frames = Annotated[int, Field(ge=1, description="Length, 30 per second: 150 (5 s) or 300 (10 s, twice the cost).")]
-Variants = Annotated[int, Field(ge=1, description="Versions to make; each costs.")]
-Style = Annotated[Literal["natural"], Field(description="Leave out; there is no other.")]
-ModelName = Annotated[str, Field(description="Leave out unless the user names it.")]
-FrameIndex = Annotated[int, Field(ge=0, description="Frame that shows it, below n_frames.")]
+Frames = Annotated[int, Field(ge=1, description="Frames, 30 per second: 150 (5 s) or 300 (10 s, twice the cost).")]
+Variants = Annotated[int, Field(ge=1, description="Variants to make; each costs extra.")]
+Style = Annotated[Literal["natural"], Field(description="Leave out; no other value exists.")]
+ModelName = Annotated[str, Field(description="Leave out unless the user names one.")]
+FrameIndex = Annotated[int, Field(ge=0, description="Frame where it appears, below n_frames.")]
 ImageUrl = Annotated[str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS.")]
 GenerationId = Annotated[str, Field(description="A finished video: task_… (task_…#2 is its second variant) or gen_….")]
 MediaId = Annotated[str, Field(description="media_… id from the gateway's uploads.")]
@@ -73,7 +73,7 @@ class Action(Model):
     tasks); `description` says what is seen from there on.
     """
 
-    time: Annotated[int, Field(ge=0, description="Frame where it begins (seconds x 30), rising, below n_frames.")]
+    time: Annotated[int, Field(ge=0, description="Frame where it begins (seconds x 30), increasing, below n_frames.")]
     description: Annotated[str, Field(description="What is seen from then on; name the subject again.")]
 
 

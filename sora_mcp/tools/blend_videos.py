@@ -31,7 +31,9 @@ class BlendVideos(FromSource):
     """Arguments of `blend_videos`."""
 
     prompt: Annotated[str, Field(description="How the first becomes the second; optional.")] | None = None
-    inpaint_items: Annotated[list[SourceItem], ItemCount(2, 2), Field(description=f"First and second. {SOURCE_NOTE}")]
+    inpaint_items: Annotated[
+        list[SourceItem], ItemCount(2, 2), Field(description=f"The first and the second. {SOURCE_NOTE}")
+    ]
 
 
 async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submission:
@@ -41,7 +43,7 @@ async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submis
 BLEND_VIDEOS = Tool(
     "blend_videos",
     "Blend two videos",
-    "Make one new video in which a first finished video or image turns into a second; files are not joined end to end. "
+    "Make one new video in which one finished video or image turns into another; files are not joined end to end. "
     f"To change a single video use remix_video; to place parts of several at set times, storyboard_video. {COST_NOTE}",
     BlendVideos,
     PublishedSubmission,

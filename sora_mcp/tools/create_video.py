@@ -18,7 +18,7 @@ from sora_mcp.tools.tool import Tool
 class CreateVideo(Paid):
     """Arguments of `create_video`."""
 
-    inpaint_items: Annotated[list[ImageItem], Field(description=f"An image to begin from. {SOURCE_NOTE}")] = []
+    inpaint_items: Annotated[list[ImageItem], Field(description=f"An image to start from. {SOURCE_NOTE}")] = []
 
 
 async def _run(studio: Studio, arguments: CreateVideo, caller: Caller) -> Submission:

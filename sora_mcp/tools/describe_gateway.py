@@ -140,9 +140,9 @@ def _caps(caps: dict[str, float | str]) -> str:
 DESCRIBE_GATEWAY = Tool(
     "describe_gateway",
     "Describe the gateway",
-    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, free). Returns models, sizes, "
-    "lengths, what operations become, caps, and what was spent in a day. Use it for what is possible, what it cost, or "
-    "why a picture lacks what was asked for; for videos use list_videos. Free.",
+    "Describe the gateway that makes the videos, or the sandbox (drawn placeholders, free). Returns models, sizes, "
+    "lengths, how each operation is sent, caps, and the last day's spending. Use it to learn what is possible, what it "
+    "cost, or why a picture lacks what was asked for; for videos use list_videos. Free.",
     DescribeGateway,
     PublishedDescription,
     _run,

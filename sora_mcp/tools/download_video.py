@@ -48,8 +48,9 @@ async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Down
 DOWNLOAD_VIDEO = Tool(
     "download_video",
     "Download a video",
-    "Save a finished video in this machine's output folder. Returns its path, a second call the same one; nothing "
-    "is overwritten. Use it when the user wants the file (addresses expire); to look yourself use view_video. Free.",
+    "Save a finished video in this machine's output folder. Returns its path; a second call returns the same one, "
+    "and nothing is overwritten. Use it when the user wants the file (addresses expire); to look at it yourself use "
+    "view_video. Free.",
     DownloadVideo,
     Download,
     _run,

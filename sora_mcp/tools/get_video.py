@@ -23,7 +23,7 @@ class GetVideo(Model):
     task_id: TaskId
     wait_seconds: Annotated[
         int,
-        Field(ge=0, le=MAX_WAIT_S, description="Seconds to wait for its end; use 50, and again while it runs."),
+        Field(ge=0, le=MAX_WAIT_S, description="Seconds to wait for it to finish; use 50, and repeat while it runs."),
     ] = 0
 
 
@@ -44,9 +44,9 @@ async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
 GET_VIDEO = Tool(
     "get_video",
     "Get a video",
-    "Tell how one video stands, and wait for its end. Returns its state, progress, the whole request, why it failed, "
-    "and addresses, which may expire (download_video keeps the file). For several videos or a lost id use list_videos, "
-    "to see its pictures view_video. Free.",
+    "Check one video, or wait for it to finish. Returns its state, progress, the whole request, why it failed, and "
+    "addresses, which may expire (download_video keeps the file). For several videos or a lost id use list_videos; to "
+    "look at it, view_video. Free.",
     GetVideo,
     PublishedVideo,
     _run,

@@ -40,12 +40,12 @@ class ListVideos(Model):
         Annotated[str, Field(description="Only videos with this text in prompt or beats."), AfterValidator(_visible)]
         | None
     ) = None
-    status: Annotated[State, Field(description="Only this state. unknown: a video may exist.")] | None = None
+    status: Annotated[State, Field(description="Only videos in this state. unknown: a video may exist.")] | None = None
     wait_seconds: Annotated[
-        int, Field(ge=0, le=MAX_WAIT_S, description="First wait so many seconds for all under way to finish.")
+        int, Field(ge=0, le=MAX_WAIT_S, description="Seconds to wait first for all under way to finish.")
     ] = 0
-    limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = DEFAULT_LIMIT
-    cursor: Annotated[str, Field(description="next_cursor of the last answer, for older ones.")] | None = None
+    limit: Annotated[int, Field(ge=1, le=50, description="Maximum videos per page.")] = DEFAULT_LIMIT
+    cursor: Annotated[str, Field(description="next_cursor from the last page.")] | None = None
 
 
 async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoList:
@@ -70,8 +70,8 @@ async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoLi
 LIST_VIDEOS = Tool(
     "list_videos",
     "List videos",
-    "List the videos made here, newest first, or wait for all under way. Returns counts by state, the summed cost, and "
-    "of each its id, state, prompt, size and sources. Use it to find a lost id, and before you repeat a call whose "
+    "List the videos made here, newest first, or wait for all under way. Returns counts by state, the total cost, and "
+    "each video's id, state, prompt, size and sources. Use it to find a lost id, and before you repeat a call whose "
     "outcome is unknown; for the addresses of one use get_video. Free.",
     ListVideos,
     PublishedVideoList,

@@ -28,9 +28,9 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
 
-COST_NOTE = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video."
+COST_NOTE = "Costs money and cannot be cancelled. Returns a task_id at once; wait for it with get_video."
 """What every paid tool says of its cost and of what it returns."""
-SOURCE_NOTE = "Each has exactly one of url and the ids."
+SOURCE_NOTE = "Give each exactly one url or id."
 DryRun = Annotated[bool, Field(description="Show the exact request and its cost; send nothing.")]
 AllowDuplicate = Annotated[bool, Field(description="Pay again for the same request.")]
 
@@ -47,7 +47,7 @@ class Paid(Model):
     """What the paid tools share. `None` is only ever the absence of an argument."""
 
     prompt: (
-        Annotated[str, Field(description="What to see: subject, action, place, light. Optional with an image.")] | None
+        Annotated[str, Field(description="What to show: subject, action, place, light. Optional with an image.")] | None
     ) = None
     width: Width = 854
     height: Height = 480

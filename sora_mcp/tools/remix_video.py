@@ -34,8 +34,8 @@ async def _run(studio: Studio, arguments: RemixVideo, caller: Caller) -> Submiss
 REMIX_VIDEO = Tool(
     "remix_video",
     "Remix a video",
-    "Make a changed copy of a finished video, as the prompt says; the original stays. Give exactly one of "
-    "source_generation_id and source_upload_media_id. Without a source use create_video, with two blend_videos. "
+    "Make a copy of a finished video, changed as the prompt says; the original is kept. Give exactly one of "
+    "source_generation_id and source_upload_media_id. Without a source use create_video; with two, blend_videos. "
     + COST_NOTE,
     RemixVideo,
     PublishedSubmission,

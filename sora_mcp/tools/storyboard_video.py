@@ -136,8 +136,8 @@ async def _run(studio: Studio, arguments: StoryboardVideo, caller: Caller) -> Su
 STORYBOARD_VIDEO = Tool(
     "storyboard_video",
     "Create a video from a storyboard",
-    "Make a new video after a timed plan: actions say what is seen from which frame on, inpaint_items place images or "
-    "parts of earlier videos; give at least one. dry_run draws the plan. For a single continuous scene use "
+    "Make a new video from a timed plan: actions describe what is seen from a given frame on, inpaint_items place "
+    "images or parts of earlier videos; give at least one. dry_run draws the plan. For a single continuous scene use "
     "create_video. " + COST_NOTE,
     StoryboardVideo,
     PublishedSubmission,

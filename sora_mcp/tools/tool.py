@@ -20,7 +20,7 @@ R = TypeVar("R", bound=BaseModel)
 
 TaskId = Annotated[str, Field(description="task_… or req_… id (see list_videos).")]
 """An argument that several tools share, as is `VariantNumber`."""
-VariantNumber = Annotated[int, Field(ge=1, description="Which of its n_variants, from 1.")]
+VariantNumber = Annotated[int, Field(ge=1, description="Which variant, from 1.")]
 
 EXAMPLE_ID, OTHER_EXAMPLE_ID = "task_01k2zq5v9rf3x8m4c7d1w6hj0t", "task_01k2zr7b4ye6n9s2g5a8p3kq1u"
 """Ids in the tools' examples."""

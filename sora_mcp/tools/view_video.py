@@ -44,7 +44,7 @@ At = Annotated[
     str,
     BeforeValidator(_as_text),
     AfterValidator(_check_moment),
-    Field(description='One frame large: "110" or "7.3s"; a range: "2s-5s"; or "beats": where each begins.'),
+    Field(description='One large frame: "110" or "7.3s"; a range: "2s-5s"; or "beats": the start of each.'),
 ]
 
 
@@ -56,12 +56,12 @@ class ViewVideo(Model):
 
     task_id: TaskId
     variant: VariantNumber = 1
-    frames: Annotated[int, Field(ge=1, le=MAX_STILLS, description="Stills, evenly spaced; fewer are larger.")] = (
-        _DEFAULT_FRAMES
-    )
+    frames: Annotated[
+        int, Field(ge=1, le=MAX_STILLS, description="How many stills, evenly spaced; fewer are larger.")
+    ] = _DEFAULT_FRAMES
     at: At | None = None
     all_variants: Annotated[bool, Field(description="All variants on one sheet.")] = False
-    beside: Annotated[str, Field(description="Second video to compare: its id.")] | None = None
+    beside: Annotated[str, Field(description="Id of a second video to compare.")] | None = None
 
     @property
     def view(self) -> View:
@@ -92,8 +92,8 @@ async def view_video(studio: Studio, arguments: ViewVideo, caller: Caller) -> St
 VIEW_VIDEO = Tool(
     "view_video",
     "View a video",
-    "Look at a finished video. Returns stills on one sheet, each with its time, frame and beat, or one frame large: "
-    "judge by it before you call a video done or remix it. To give the user the file use download_video. Free.",
+    "Look at a finished video. Returns stills on one sheet, each with its time, frame and beat, or one large frame: "
+    "check them before you call a video done or remix it. To give the user the file use download_video. Free.",
     ViewVideo,
     Stills,
     view_video,

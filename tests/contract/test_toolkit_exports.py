@@ -50,10 +50,10 @@ def test_an_optional_argument_may_be_null_in_a_strict_schema_and_a_required_one_
     assert remix["style"] == {
         "type": ["string", "null"],
         "enum": ["natural", None],
-        "description": "Leave out; there is no other. Null: natural.",
+        "description": "Leave out; no other value exists. Null: natural.",
     }
     assert given["create_video"]["inpaint_items"]["type"] == ["array", "null"]
-    assert given["create_video"]["width"]["description"] == "Pixels; goes with height. Null: 854."
+    assert given["create_video"]["width"]["description"] == "Pixels; requires height. Null: 854."
 
 
 def test_bounds_of_a_text_are_said_in_words_in_a_strict_schema() -> None:
