@@ -85,7 +85,7 @@ class Gateway:
         timeout_s = self._settings.create_timeout
         try:
             with anyio.fail_after(self._settings.connect_timeout * 2 + timeout_s):
-                reply = await self.client.send(call, timeout_s)
+                reply = await self.client.send(call, timeout_s, is_create=True)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except (httpx.TimeoutException, TimeoutError):

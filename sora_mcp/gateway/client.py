@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from http.cookiejar import CookieJar
+from typing import Any, Literal
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -32,18 +33,24 @@ logger = logging.getLogger(__name__)
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Larger replies count as unreadable."""
 
-MAX_CALL_CONNECTIONS = 100
-"""Connections for creates, queries and uploads: many, since a slow gateway takes two minutes for a create."""
-MAX_FILE_CONNECTIONS = 20
-"""Connections for downloading videos and images. They are separate from those for calls: however slow they are, no
-paid call waits behind them."""
+_Pool = Literal["creates", "calls", "files"]
+MAX_CREATE_CONNECTIONS = 100
+"""Connections for creates: many, since a slow gateway takes two minutes for one."""
+_LIMITS: dict[_Pool, httpx.Limits] = {
+    "creates": httpx.Limits(max_connections=MAX_CREATE_CONNECTIONS, max_keepalive_connections=0),
+    "calls": httpx.Limits(max_connections=100, max_keepalive_connections=5),
+    "files": httpx.Limits(max_connections=20, max_keepalive_connections=5),
+}
+"""The connections of each pool. A create gets a new one: on one that was used before, the gateway may just be closing
+it, or may have left an answer that is not the create's. Videos and images (`files`) are downloaded over others than
+queries and uploads: however slow they are, no call waits behind them."""
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures after which the request provably never arrived: no connection was established."""
 
 
 class Client:
-    """The connections to one gateway: one key, and two connection pools for each route (a proxy, or none).
+    """The connections to one gateway: one key, and three connection pools for each route (a proxy, or none).
 
     Only `send` adds the key to a request, for the gateway's address alone; the pools themselves carry none.
     Raises NotConfigured if the address names no host that can be connected to, or if its proxy cannot be used.
@@ -62,8 +69,10 @@ class Client:
         self._redactor = KeyRedactor(endpoint.api_key)
         self._transport = transport
         self._tls_context: ssl.SSLContext | None = None
-        self._clients: dict[tuple[str | None, bool, int], httpx.AsyncClient] = {}
-        self._client = self._client_for(httpx.URL(endpoint.base_url), MAX_CALL_CONNECTIONS)
+        self._cookies = CookieJar()
+        self._clients: dict[tuple[str | None, bool, _Pool], httpx.AsyncClient] = {}
+        self._client = self._client_for(httpx.URL(endpoint.base_url), "calls")
+        self._create_client = self._client_for(httpx.URL(endpoint.base_url), "creates")
 
     def with_key(self, endpoint: Endpoint) -> Client:
         """The same connections, which carry no key, with the key of another endpoint at this address."""
@@ -84,18 +93,18 @@ class Client:
     def file_client(self, url: httpx.URL, *, by_socket: bool = False) -> httpx.AsyncClient:
         """Return the client for downloading from `url`, through its proxy if it has one. `by_socket`: over a socket,
         even if the gateway needs none. Raises NotConfigured (the proxy)."""
-        return self._client_for(url, MAX_FILE_CONNECTIONS, by_socket=by_socket)
+        return self._client_for(url, "files", by_socket=by_socket)
 
-    def _client_for(self, url: httpx.URL, max_connections: int, *, by_socket: bool = False) -> httpx.AsyncClient:
+    def _client_for(self, url: httpx.URL, pool: _Pool, *, by_socket: bool = False) -> httpx.AsyncClient:
         transport = None if by_socket else self._transport
         proxy = self.proxy_for(url, by_socket=by_socket)
-        key = (proxy, transport is None, max_connections)
+        key = (proxy, transport is None, pool)
         if key not in self._clients:
-            self._clients[key] = self._new_client(proxy, transport, max_connections)
+            self._clients[key] = self._new_client(proxy, transport, _LIMITS[pool])
         return self._clients[key]
 
     def _new_client(
-        self, proxy: str | None, transport: httpx.AsyncBaseTransport | None, max_connections: int
+        self, proxy: str | None, transport: httpx.AsyncBaseTransport | None, limits: httpx.Limits
     ) -> httpx.AsyncClient:
         try:
             return httpx.AsyncClient(
@@ -103,7 +112,8 @@ class Client:
                 proxy=proxy,
                 trust_env=False,  # `_proxy_for` decides, so that the proxy that was checked is the one that is used
                 transport=transport,
-                limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=5),
+                limits=limits,
+                cookies=self._cookies,  # a balancer's: it leads queries to where the create went
                 headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(self._settings.query_timeout, connect=self._settings.connect_timeout),
                 event_hooks={"response": [_detach_location]},
@@ -127,20 +137,22 @@ class Client:
         key = self._key.get_secret_value()
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    async def send(self, call: Call, timeout_s: float) -> Reply:
+    async def send(self, call: Call, timeout_s: float, *, is_create: bool = False) -> Reply:
         """Send one request to the gateway, once, and read its answer, waiting up to `timeout_s` seconds for it.
 
-        Raises httpx.HTTPError; one of `NEVER_SENT` if the request provably did not arrive.
+        `is_create`: over a connection that was never used before. Raises httpx.HTTPError; one of `NEVER_SENT` if the
+        request provably did not arrive.
         """
         headers = self.key_header()
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(timeout_s, connect=connect, pool=connect)
         url = self.endpoint.base_url + call.path
-        request = self._client.build_request(
+        client = self._create_client if is_create else self._client
+        request = client.build_request(
             call.method, url, headers=headers, timeout=timeout, json=call.json, files=_form_parts(call)
         )
         with log_request(call.method, httpx.URL(url)) as line:
-            response = await self._client.send(request, stream=True)
+            response = await client.send(request, stream=True)
             try:
                 line["status"] = response.status_code
                 content, is_whole = await _read_bounded(response)

@@ -42,8 +42,8 @@ RECORD_RETRY_DELAYS_S = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to record an outcome while the ledger cannot be written; the last one is repeated until
 the studio is closed."""
 MAX_CONCURRENT_CREATES = 50
-"""Concurrent creates of one owner, half of the gateway's connections. Further ones wait for a slot, so that other
-owners' calls do not wait for a connection behind them."""
+"""Concurrent creates of one owner, half of the gateway's connections for them. Further ones wait for a slot, so that
+other owners' creates do not wait for a connection behind them."""
 POLL_INTERVAL_S = 0.2
 """Seconds between polls of the ledger while a create is being sent, here or by another process."""
 

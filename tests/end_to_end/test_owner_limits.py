@@ -20,7 +20,7 @@ from postgres import Cluster
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
-from sora_mcp.gateway.client import MAX_CALL_CONNECTIONS
+from sora_mcp.gateway.client import MAX_CREATE_CONNECTIONS
 from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.ledger import open_documents
 from sora_mcp.runtime.listening import max_connections
@@ -263,4 +263,4 @@ async def test_nobody_waits_behind_all_the_creates_that_somebody_else_sends(
             hold.release.set()
     assert told == [False] * (many + 1)
     assert len(gateway.creates()) == many + 1
-    assert MAX_CONCURRENT_CREATES <= MAX_CALL_CONNECTIONS // 2
+    assert MAX_CONCURRENT_CREATES <= MAX_CREATE_CONNECTIONS // 2

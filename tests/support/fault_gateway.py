@@ -144,13 +144,15 @@ class Received:
 
 class FaultGateway:
     """Made by `fault_gateway`. `greeting` is played on every connection before its first request is read; with
-    `hang_up` that is a reset."""
+    `hang_up` that is a reset. `resets_reused_connections`: a second request on a connection meets a reset, as where an
+    idle one is just being closed."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.address = f"http://{host}:{port}"
         self.received: list[Received] = []
         self.connections = 0
         self.hang_up = False
+        self.resets_reused_connections = False
         self.greeting: Answer | None = None
         self.create_path = CREATE
         self._script: dict[tuple[str, str], list[Answer]] = {}
@@ -185,7 +187,10 @@ class FaultGateway:
             connection.setblocking(False)
             if await self._greet(connection):
                 while await self._exchange(connection):
-                    pass
+                    if self.resets_reused_connections:
+                        await anyio.wait_readable(connection)
+                        _reset_on_close(connection)
+                        break
 
     async def _greet(self, connection: socket.socket) -> bool:
         """Play the greeting. Returns whether the connection is still usable."""
