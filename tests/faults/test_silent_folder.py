@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 from bench import ACCEPTED_NEXT, MP4, PNG, finished
-from calls import item
+from calls import create, item
 from disks import silent_at
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client
@@ -107,3 +107,29 @@ async def test_a_folder_that_is_gone_since_the_start_gets_nothing_and_is_used_ag
         await away.rename(folder)
         assert (await use(client, "download_video", {"task_id": "task_1"}))["outcome"] == "saved"
         assert (await web.put(image, content=PNG)).status_code == 201
+
+
+async def test_what_lies_in_a_folder_that_is_not_mounted_is_not_said_to_be_gone(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    folder, away = anyio.Path(tmp_path / "videos"), anyio.Path(tmp_path / "away")
+    async with anns(cluster, gateway, tmp_path) as (client, web):
+        await use(client, "create_video", {"prompt": "fly man"})
+        await use(client, "get_video", {"task_id": "task_1", "wait_seconds": 20})
+        video = (await use(client, "download_video", {"task_id": "task_1"}))["url"]
+        image = (await web.put(await link_for_image(client), content=PNG)).json()["url"]
+        await folder.rename(away)
+        await folder.mkdir()  # where it was mounted
+        assert (await web.get(video)).status_code == 503
+        refused = await use(client, *item(url=image))
+        assert refused["outcome"] == "not_submitted"
+        assert "may not be mounted" in refused["error"]["message"]
+        assert "send it again" not in str(refused).lower()
+        await folder.rmdir()  # nothing was put there
+        await away.rename(folder)
+        assert (await web.get(video)).content == MP4
+        planned = await use(client, *create(inpaint_items=[{"url": image}], dry_run=True))
+        assert "error" not in planned
+        await anyio.Path(next((tmp_path / "videos").rglob("*.mp4"))).unlink()  # by hand
+        assert (await web.get(video)).status_code == 404
+    assert len(gateway.creates()) == 1

@@ -20,7 +20,7 @@ from sora_mcp.config.sharing import common_folder
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
-from sora_mcp.gateway.folder import Silent, run_in_folder
+from sora_mcp.gateway.folder import Silent, check_mounted, run_in_folder
 from sora_mcp.server.links.answers import Endpoint, LinkVerifier, route_path
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
@@ -48,15 +48,15 @@ class Links:
         clock = clock or documents.now
         self._saved_file = saved_file
         self._folder = common_folder(settings)
-        self._is_shared = settings.shared_folder is not None
+        self._shared_folder = settings.shared_folder
         audience = (settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         self._base_url = settings.public_url or audience or None
         self._verifier = LinkVerifier(Signer(LinkKeys(documents, clock).read, clock), has_access)
 
     def routes(self) -> list[Route]:
         """Return the routes of links. The app that mounts them has to check Host and Origin."""
-        videos = Endpoint(Videos(self._verifier, self._saved_file).answer)
-        images = Endpoint(Images(self._verifier, self._folder, is_shared=self._is_shared).answer)
+        videos = Endpoint(Videos(self._verifier, self._saved_file, self._shared_folder).answer)
+        images = Endpoint(Images(self._verifier, self._folder, is_shared=self._shared_folder is not None).answer)
         return [
             Route(route_path("videos"), videos, methods=["GET", "HEAD"]),
             Route(route_path("images"), images, methods=["PUT", "POST"]),
@@ -64,7 +64,9 @@ class Links:
 
     def for_owner(self, owner: str, request: Request) -> OwnerLinks:
         """Return the links of an owner whose request is being served; its Host was found to be allowed."""
-        return OwnerLinks(owner, self._base_url or _base_url(request), self._verifier.signer, self._folder)
+        base_url = self._base_url or _base_url(request)
+        is_shared = self._shared_folder is not None
+        return OwnerLinks(owner, base_url, self._verifier.signer, self._folder, is_shared)
 
 
 def _base_url(request: Request) -> str | None:
@@ -76,13 +78,14 @@ def _base_url(request: Request) -> str | None:
 class OwnerLinks(Struct, frozen=True):
     """The links of one owner, each valid for `ttl_s` seconds. `base_url`: their beginning, None if it is not known.
 
-    `folder`: that of all owners' images, see `common_folder`.
+    `folder`: that of all owners' images, see `common_folder`. `is_shared`: it may be one that has to be mounted.
     """
 
     owner: str
     base_url: str | None
     signer: Signer
     folder: Path
+    is_shared: bool
     ttl_s: int = LINK_TTL_S
     wording: type[ForRemoteAgents] = ForRemoteAgents
 
@@ -108,13 +111,22 @@ class OwnerLinks(Struct, frozen=True):
 
     async def has_image(self, name: str) -> bool:
         """Return whether the owner has sent the image with this name. Raise FileProblem."""
-        has_image = Uploads(self.folder, self.owner).has
-        return await _in_folder("The folder of images that people send", partial(has_image, name))
+        return await _in_folder("The folder of images that people send", partial(self._has_image, name))
+
+    def _has_image(self, name: str) -> bool:
+        if Uploads(self.folder, self.owner).has(name):
+            return True
+        if self.is_shared:
+            check_mounted(self.folder)
+        return False
 
 
 async def _in_folder(folder: str, work: Callable[[], T]) -> T:
-    """Run `work` and return its result. Raise FileProblem if its folder does not respond."""
+    """Run `work` and return its result. Raise FileProblem if its folder does not respond, or cannot be used."""
     try:
         return await run_in_folder(work)
     except Silent:
         raise FileProblem(f"{folder} does not answer.", TryAgain()) from None
+    except OSError as error:
+        message = f"{folder} cannot be used: {error.strerror or 'the disk refuses'}."
+        raise FileProblem(message, AskUser(("check ", Setting("output_dir")))) from None

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse
 from starlette.types import Scope, Send
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.gateway.folder import Silent, run_in_folder
+from sora_mcp.gateway.folder import Silent, check_mounted, run_in_folder
 from sora_mcp.server.links.answers import UNAVAILABLE_HEADERS, LinkVerifier, Refusal, read_link
 from sora_mcp.server.links.signing import Link, Subject
 from sora_mcp.server.owner_limits import TOO_MANY_HEADERS, LimitReached, OwnerLimit
@@ -42,11 +42,12 @@ def video_subject(video_id: str, variant: int, stat_result: os.stat_result) -> S
 
 
 class Videos:
-    """Answers GET and HEAD of links to videos."""
+    """Answers GET and HEAD of links to videos. `shared_folder`: a folder that has to be mounted, if there is one."""
 
-    def __init__(self, verifier: LinkVerifier, saved_file: SavedFile) -> None:
+    def __init__(self, verifier: LinkVerifier, saved_file: SavedFile, shared_folder: Path | None) -> None:
         self._verifier = verifier
         self._saved_file = saved_file
+        self._shared_folder = shared_folder
         self._downloads = OwnerLimit(MAX_CONCURRENT_DOWNLOADS)
 
     async def answer(self, request: Request, send: Send) -> None:
@@ -65,7 +66,7 @@ class Videos:
         video_id, variant = str(link.subject[0]), int(link.subject[1])
         try:
             path = await self._saved_file(link.owner, video_id, variant)
-            saved = None if path is None else await _open(path)
+            saved = None if path is None else await self._open(path)
         except Silent:
             raise Refusal(
                 503, "The folder of videos does not answer. The link is as good as it was.", UNAVAILABLE_HEADERS
@@ -86,6 +87,13 @@ class Videos:
         finally:
             with suppress(Silent), anyio.CancelScope(shield=True):
                 await run_in_folder(saved.file.close)
+
+    async def _open(self, path: Path) -> _Saved | None:
+        """Open the file at a path; None if there is none. Raise OSError if that cannot be told now."""
+        saved = await _open(path)
+        if saved is None and self._shared_folder is not None:
+            await run_in_folder(check_mounted, self._shared_folder)
+        return saved
 
 
 def _not_found() -> Refusal:
