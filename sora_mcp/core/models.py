@@ -263,12 +263,12 @@ def _operation_problems(request: VideoRequest, limits: Capabilities) -> list[Pro
     match request.operation:
         case "simple_compose":
             if not has_prompt and not request.inpaint_items:
-                problems.append(Problem("prompt", "is blank", ("a text, or an image in ", Argument("inpaint_items"))))
+                problems.append(Problem("prompt", "is blank", ("text, or an image in ", Argument("inpaint_items"))))
         case "storyboard":
             problems += _action_problems(request)
         case "remix":
             if not has_prompt:
-                problems.append(Problem("prompt", "is blank", "a text that says what to change"))
+                problems.append(Problem("prompt", "is blank", "text that says what to change"))
             edit = request.sdedit or SDEdit()
             problems += _blank_ids(edit, "", ("source_generation_id", "source_upload_media_id"))
             sources = [edit.source_generation_id, edit.source_upload_media_id]

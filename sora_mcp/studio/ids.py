@@ -38,7 +38,7 @@ def chosen_variant(text: str, variant: int, entry: Entry) -> int:
     """Return the variant that a call asks for, by `task_…#2` or by its argument. Raises InvalidInput if they differ."""
     named = variant_of(text, "task_id", entry)
     if named is not None and variant not in {1, named}:
-        raise InvalidInput([Problem("variant", f"{variant} does not go with #{named}", "one of the two")])
+        raise InvalidInput([Problem("variant", f"{variant} cannot be combined with #{named}", "one of the two")])
     return named or variant
 
 

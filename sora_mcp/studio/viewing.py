@@ -54,7 +54,7 @@ async def find_shots(
 ) -> list[Shot]:
     """Return the finished variants to view. Raises NotReady, InvalidInput and what `find` raises."""
     if all_variants and beside is not None:
-        raise InvalidInput([Problem("beside", "does not go with all_variants", "one of the two")])
+        raise InvalidInput([Problem("beside", "cannot be combined with all_variants", "one of the two")])
     entry = await find(video_id)
     variant = chosen_variant(video_id, variant, entry)
     if all_variants:

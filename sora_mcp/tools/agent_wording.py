@@ -60,7 +60,7 @@ class ForAgents(Wording):
 
     def see_list(self, advice: SeeList) -> str:
         status = f" with status {advice.status}" if advice.status else ""
-        return f"Look at list_videos{status}{f' {format_delay(advice.after_s)}' if advice.after_s else ''}."
+        return f"Call list_videos{status}{f' {format_delay(advice.after_s)}' if advice.after_s else ''}."
 
     def use(self, video_id: str, *, can_remix: bool) -> str:  # noqa: ARG002 - the id stands in the same result
         if not can_remix:
@@ -68,19 +68,19 @@ class ForAgents(Wording):
         return "Look at it with view_video, keep it with download_video (addresses may expire), or remix it."
 
     def save(self, video_id: str) -> str:
-        return f"Call download_video with {video_id} to keep it; a player may show it."
+        return f"Call download_video with {video_id} to keep it; a video player may be able to show it."
 
     def settle(self, request_ids: tuple[str, ...]) -> str:
         ids, each = " and ".join(request_ids) or "it", "each of them" if len(request_ids) > 1 else "it"
         settle = f"sora-mcp settle {request_ids[0] if len(request_ids) == 1 else 'REQUEST_ID'}"
         return (
-            f"Tell the user: whether {ids} ran can only be seen in the gateway's own log; they settle {each} with "
+            f"Tell the user: only the gateway's own log shows whether {ids} ran; they settle {each} with "
             f"`{settle} --task task_…` or `{settle} --none`."
         )
 
     def settled_as_not_run(self, request_id: str) -> str:
         correct = f"sora-mcp settle {request_id} --task task_…"
-        return f"A person said that it did not run. If a task of it turns up after all, that is corrected by: {correct}"
+        return f"A person said that it did not run. If its task turns up after all, that is corrected by: {correct}"
 
     def give_up(self, request_id: str) -> str:
         return f"Tell the user, who can run: sora-mcp settle {request_id} --none"

@@ -74,20 +74,20 @@ def translate(argument: Argument, known: Collection[str]) -> Translation | None:
 
 
 def _name_only(argument: Argument, target: str) -> Translation:
-    return Translation(f"that is {argument.format_name(target)}", target=target)
+    return Translation(f"use {argument.format_name(target)}", target=target)
 
 
 def _same_value(argument: Argument, target: str) -> Translation:
     """Suggest the same value under our name, if it would be accepted."""
     value, limits, own_name = argument.display_value, argument.limits, argument.format_name(target)
     if value and argument.accepts(target, argument.value):
-        return Translation(f"that is {own_name}: {argument.name} {value} is {own_name} {value}", target=target)
+        return Translation(f"use {own_name}: {argument.name} {value} is {own_name} {value}", target=target)
     allowed = ""
     if limits is not None and target == "n_variants":
         allowed = f"1 to {limits.max_variants}"
     elif limits is not None and target == "n_frames":
         allowed = _lengths(limits)
-    return Translation(f"that is {own_name}", allowed, target)
+    return Translation(f"use {own_name}", allowed, target)
 
 
 def _as_source(argument: Argument, target: str) -> Translation:
@@ -95,7 +95,7 @@ def _as_source(argument: Argument, target: str) -> Translation:
     value = argument.display_value
     if value and re.fullmatch(r"[\w.#-]+", value) and is_id(value.partition("#")[0]):
         return _same_value(argument, target)
-    return Translation(f"that is {argument.format_name(target)}, the id of a video (task_…)", target=target)
+    return Translation(f"use {argument.format_name(target)}, the id of a video (task_…)", target=target)
 
 
 def _as_items(argument: Argument, target: str) -> Translation:
@@ -104,13 +104,13 @@ def _as_items(argument: Argument, target: str) -> Translation:
     values = argument.value if isinstance(argument.value, list) else [argument.value]
     items = [item for each in values[:_MAX_ITEMS] if (item := as_item(each)) and argument.accepts(name, [item] * 2)]
     if not items or len(items) < len(values):
-        return Translation(f"that is {name}, a list of objects with {field}", target=name)
+        return Translation(f"use {name}, a list of objects with {field}", target=name)
     if argument.accepts(name, items):
-        return Translation(f"that is {name}: {argument.name} is {name} {json.dumps(items)}", target=name)
+        return Translation(f"use {name}: {argument.name} is {name} {json.dumps(items)}", target=name)
     if len(items) == 1:
-        return Translation(f"that is one of {name}: {argument.name} is {json.dumps(items[0])}", target=name)
+        return Translation(f"use one of {name}: {argument.name} is {json.dumps(items[0])}", target=name)
     max_items = next((n for n in range(len(items), 1, -1) if argument.accepts(name, items[:n])), 1)
-    return Translation(f"that is {name}, a list of {max_items}, not {len(items)}", target=name)
+    return Translation(f"use {name}, a list of {max_items}, not {len(items)}", target=name)
 
 
 _MAX_ITEMS = 10
@@ -138,7 +138,7 @@ _SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s|secs?|seconds?|m|mins?|m
 def _in_frames(argument: Argument, target: str) -> Translation:
     """Translate seconds (or minutes, or milliseconds) into frames."""
     own_name, limits = argument.format_name(target), argument.limits
-    text = f"that is {own_name}, {FPS} per second"
+    text = f"use {own_name}, {FPS} per second"
     value = argument.value if isinstance(argument.value, str) else argument.display_value or ""
     if (match := _SECONDS.fullmatch(value.strip())) is None:
         return Translation(text, target=target)
@@ -149,7 +149,7 @@ def _in_frames(argument: Argument, target: str) -> Translation:
     text += f": {argument.name} {value.strip()} is {own_name} {frames}"
     if limits is None or target != "n_frames" or limits.any_length or frames in limits.lengths:
         return Translation(text, target=target)
-    return Translation(f"{text}, which no video here has", _lengths(limits), target)
+    return Translation(f"{text}, which is not offered here", _lengths(limits), target)
 
 
 def _lengths(limits: Capabilities) -> str:
@@ -158,7 +158,7 @@ def _lengths(limits: Capabilities) -> str:
 
 def _as_size(argument: Argument, _: str) -> Translation:
     """Translate a size, a shape or a resolution into width and height."""
-    text, value = "that is width and height, in pixels", argument.value
+    text, value = "use width and height, in pixels", argument.value
     size = (value if isinstance(value, str) else argument.display_value or "")[:40].strip().lower()
     if (limits := argument.limits) is None:
         return Translation(text)
@@ -171,7 +171,7 @@ def _as_size(argument: Argument, _: str) -> Translation:
     if matches := [each for each in sorted(limits.sizes) if matches_size(*each)]:
         sides = " or ".join(_width_and_height(argument, w, h) for w, h in matches)
         return Translation(f"{text}: {name} {clean(size, 20)} is {sides}")
-    return Translation(f"{text}; no video here has {clean(size, 20)}", allowed)
+    return Translation(f"{text}; {clean(size, 20)} is not offered here", allowed)
 
 
 def _width_and_height(argument: Argument, width: object, height: object) -> str:
@@ -202,7 +202,7 @@ def _size_matcher(text: str) -> Callable[[int, int], bool] | None:
 def _as_amount(argument: Argument, target: str) -> Translation:
     """Translate a strength from 0 to 1 to our scale, from 1 to 8."""
     own_name, value = argument.format_name(target), argument.value
-    text = f"that is {own_name}, from 1 (least change) to 8 (most)"
+    text = f"use {own_name}, from 1 (least change) to 8 (most)"
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         text += f": {argument.name} {value:g} of 1 is about {own_name} {1 + 7 * value:.2g}"
     return Translation(text, target=target)
@@ -214,34 +214,34 @@ def _as_time(argument: Argument, target: str) -> Translation:
     if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", argument.display_value or ""):
         seconds = f'"{argument.display_value}s"'
         return Translation(
-            f"that is {own_name}: {argument.name} {argument.display_value} is {own_name} {seconds}", target=target
+            f"use {own_name}: {argument.name} {argument.display_value} is {own_name} {seconds}", target=target
         )
     if argument.accepts(target, argument.value):
         return _same_value(argument, target)
-    return Translation(f'that is {own_name}, such as "7.3s"', target=target)
+    return Translation(f'use {own_name}, such as "7.3s"', target=target)
 
 
 def _as_frame(argument: Argument, target: str) -> Translation:
     """Translate a frame of a file."""
     if argument.accepts(target, argument.value):
         return _same_value(argument, target)
-    return Translation(f'that is {argument.format_name(target)}, such as "110"', target=target)
+    return Translation(f'use {argument.format_name(target)}, such as "110"', target=target)
 
 
 def _as_range(argument: Argument, target: str) -> Translation:
-    return Translation(f'that is {argument.format_name(target)}, a range such as "2s-5s"', target=target)
+    return Translation(f'use {argument.format_name(target)}, a range such as "2s-5s"', target=target)
 
 
 def _always(text: str) -> Translator:
     return lambda _, __: Translation(text)
 
 
-_NOT_SUPPORTED = _always("this API has no such thing: leave it out")
+_NOT_SUPPORTED = _always("this API has no equivalent: leave it out")
 
 
 def _setting(name: str) -> Translator:
     """Translate what a person sets for all calls, at a gateway whose models may accept it."""
-    text = f"a person sets that for all calls, as SORA_{name}: leave it out"
+    text = f"a person sets it for all calls, with SORA_{name}: leave it out"
 
     def translator(argument: Argument, target: str) -> Translation | None:
         is_set = argument.limits is not None and argument.limits.lists_models
@@ -250,7 +250,7 @@ def _setting(name: str) -> Translator:
     return translator
 
 
-_PUT_IN_PROMPT = _always("this API has no such thing: say it in the prompt")
+_PUT_IN_PROMPT = _always("this API has no equivalent: put it in the prompt")
 _SET_BY_TOOL = _always("the tool sets it: leave it out")
 _BEAT_ENDS = _always("a beat lasts until the next one begins: leave it out")
 
@@ -258,8 +258,8 @@ _BEAT_ENDS = _always("a beat lasts until the next one begins: leave it out")
 def _source_of_other_tool(argument: Argument, _: str) -> Translation:
     """Translate a video given to a tool that accepts none: name the tool that does, if one does at this gateway."""
     can_remix = argument.limits is None or argument.limits.can("remix")
-    does = "remix_video does, as source_generation_id" if can_remix else "none does at this gateway"
-    return Translation(f"this tool changes no finished video: {does}")
+    does = "use remix_video with source_generation_id" if can_remix else "none can at this gateway"
+    return Translation(f"this tool cannot change a finished video: {does}")
 
 
 # --- the names ------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ _PAID = "dry_run"
 _IMAGE: dict[str, Translator] = {
     "inpaint_items.url": _as_items,
     "url": _same_value,
-    _PAID: _always("this tool takes no image: create_video does, as inpaint_items"),
+    _PAID: _always("this tool takes no image: use create_video with inpaint_items"),
 }
 _VIDEO: dict[str, Translator] = {
     "source_generation_id": _as_source,
@@ -352,8 +352,8 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
         "beats beat scenes shots shot storyboard timeline segments keyframes actions script",
         {
             "actions": _name_only,
-            "at": _always('that is at "beats"'),
-            _PAID: _always("this tool takes no beats: storyboard_video does, as actions"),
+            "at": _always('use at "beats"'),
+            _PAID: _always("this tool takes no beats: use storyboard_video with actions"),
         },
     ),
     ("range span window interval from to start end startframe endframe starttime endtime", {"at": _as_range}),
@@ -392,6 +392,6 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
         {_PAID: _NOT_SUPPORTED},
     ),
     ("operation type mode", {_PAID: _SET_BY_TOOL}),
-    ("sdedit", {"amount": _always("its fields stand beside the others: amount, source_generation_id")}),
+    ("sdedit", {"amount": _always("give its fields as arguments: amount, source_generation_id")}),
 )
 """Names in other APIs, folded, and what each may be here: the first target allowed at the place is used."""

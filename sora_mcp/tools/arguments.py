@@ -293,7 +293,7 @@ def _format_value(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "this value"
 
 
-_ARTICLE = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}
+_ARTICLE = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
 
 
 def _allowed(node: Schema) -> str:

@@ -29,7 +29,7 @@ async def _run(studio: Studio, arguments: DescribeGateway, _: Caller) -> Descrip
 
 def render_description(description: Description, wording: Wording = FOR_AGENTS) -> str:
     """Render what a gateway offers, what was spent there, and what is wrong."""
-    implied = ", taken from the address" if description.is_dialect_implied else ""
+    implied = ", inferred from the address" if description.is_dialect_implied else ""
     facts = (
         f"Gateway: {description.gateway} ({_STATUS[description.status]}; dialect {description.dialect}{implied}).",
         description.notice or "",
@@ -40,7 +40,7 @@ def render_description(description: Description, wording: Wording = FOR_AGENTS) 
         *(sentence for offer in description.models for sentence in _offer(offer)),
         *render_offers(description.offers, wording),
         *(description.rules or []),
-        f"Variants of a call: at most {description.max_variants}; each costs.",
+        f"Variants per call: at most {description.max_variants}; each costs extra.",
         *_spent(description),
         _caps(description.caps),
     )
@@ -49,15 +49,15 @@ def render_description(description: Description, wording: Wording = FOR_AGENTS) 
 
 _STATUS = {
     "ok": "it answers",
-    "key_refused": "it refuses the key; what follows is known without it",
-    "unreachable": "it cannot be reached now; what follows is known without it",
-    "trouble": "it does not answer as it should; what follows is known without it",
-    "not_asked": "it was not asked; what follows is known without it",
-    "not_configured": "nothing can be made; what follows is what the dialect takes",
+    "key_refused": "it refuses the key; what follows does not come from it",
+    "unreachable": "it cannot be reached now; what follows does not come from it",
+    "trouble": "it does not answer as it should; what follows does not come from it",
+    "not_asked": "it was not asked; what follows does not come from it",
+    "not_configured": "nothing can be made; what follows is what the dialect accepts",
 }
 _BECOMES = {
     "exact": "are sent exactly as documented",
-    "lowered": "are said in the prompt",
+    "lowered": "are written into the prompt",
     "by_reference": "send their source along as a reference",
     "bridged": "send the last and first frames of their sources",
     "impossible": "are refused here",
@@ -97,32 +97,32 @@ def _with_price(text: str, price: float | None, times: str = "", *, priced: bool
 def _spent(description: Description) -> Iterator[str]:
     spent = description.spent
     if spent is None:
-        yield "What was spent is not known now."
+        yield "What was spent is not known right now."
         return
     more = Cost.of(spent.uncertain, spent.unit or RELATIVE)
     maybe = f", and requests of unknown outcome may have cost {more} more" if spent.uncertain else ""
     money = "only the gateway knows what that is in money"
     if spent.unit is not None:
-        money = "its own figures for what has finished, else estimates"
+        money = "the gateway's own figures for finished videos, estimates for the others"
     money = "nothing was charged" if description.notice else money
     yield f"Counted in the last 24 hours: {format_cost(spent.cost, spent.unit)}{maybe} ({money})."
     if spent.unpriced:
         yield f"Requests without a known cost: {spent.unpriced}."
     if others := list(format_other_costs(spent.other_costs)):
-        yield f"Apart from that: {', '.join(others)}."
+        yield f"In other units: {', '.join(others)}."
     unknown = f", of unknown outcome: {spent.unknown}" if spent.unknown else ""
     yield f"Videos under way: {spent.under_way}{unknown}."
 
 
 _CAPS = {
-    "per_call": "{} a call",
+    "per_call": "{} per call",
     "per_day": "{} in 24 hours",
     "left_today": "{} of that left",
     "running": "at most {} under way or unknown at once",
-    "places_left": "{} more now",
+    "places_left": "room for {} more now",
     "calls_per_day": "{} calls in 24 hours",
     "calls_left": "{} of them left",
-    "ask_above": "a question first above {}, where the user can be asked",
+    "ask_above": "the user is asked first above {}, where the host can ask",
     "team_per_day": "{} in 24 hours for the whole team",
     "team_running": "at most {} of the whole team under way or unknown at once",
     "team_calls_per_day": "{} calls in 24 hours for the whole team",

@@ -43,7 +43,7 @@ def _describe_totals(listing: VideoList) -> str:
     if listing.uncertain_cost:
         maybe = Cost.of(listing.uncertain_cost, listing.unit or RELATIVE)
         costs.append(f"perhaps {maybe} more for those with an unknown outcome")
-    costs += [f"apart from that {words}" for words in format_other_costs(listing.other_costs)]
+    costs += [f"in other units {words}" for words in format_other_costs(listing.other_costs)]
     if listing.unpriced:
         costs.append(f"no known cost for {listing.unpriced:,}")
     return f"{_count_videos(number)} at {listing.gateway}: {states}; {', '.join(costs)}."
@@ -77,7 +77,7 @@ def _describe_empty(listing: VideoList) -> str:
         return ""
     conditions = " and ".join(_conditions(listing.filters))
     if listing.next_cursor:  # the search covered only some
-        return f"None of those looked at {conditions}."
+        return f"None of those searched so far {conditions}."
     if listing.filters.is_continued:
         return f"None of the older ones {conditions}." if conditions else "There are no older ones."
     return f"None of them {conditions}."

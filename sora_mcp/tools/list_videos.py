@@ -25,7 +25,7 @@ DEFAULT_LIMIT = 10
 
 def _visible(text: str) -> str:
     if all(unicodedata.category(each) in _INVISIBLE_CATEGORIES for each in text):
-        raise PydanticCustomError("sora", "is blank; allowed: a text that can be seen, or leave it out for all")
+        raise PydanticCustomError("sora", "is blank; allowed: visible text, or leave it out for all")
     return text
 
 

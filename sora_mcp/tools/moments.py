@@ -49,7 +49,7 @@ def _moment(text: str, whole: str) -> Moment:
         hours, minutes, rest = clock.groups()
         return Moment(second=int(hours or 0) * 3600 + int(minutes) * 60 + float(rest))
     if _FRACTION.fullmatch(text):
-        raise InvalidMoment(f'{text} is no whole frame; allowed: "{text}s", if seconds were meant')
+        raise InvalidMoment(f'{text} is not a whole frame; allowed: "{text}s", if you meant seconds')
     raise _invalid(whole)
 
 

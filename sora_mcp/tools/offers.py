@@ -23,7 +23,7 @@ def render_offers(offers: Sequence[ModelOffer], wording: Wording) -> Iterator[st
         return
     yield from wording.table("Models", COLUMNS, [_line(offer) for offer in plain[:MAX_MODELS]])
     more = f"{len(plain) - MAX_MODELS} more are in the list. " if len(plain) > MAX_MODELS else ""
-    yield f"{more}{wording.argument('model')} tells one in full."
+    yield f"{more}Use {wording.argument('model')} to see one in full."
 
 
 def _line(offer: ModelOffer) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def _line(offer: ModelOffer) -> tuple[str, ...]:
     images = "not said" if offer.frame_images is None else frames or "references"
     sound = {None: "not said", True: "yes", False: "no"}[offer.audio]
     if offer.needs_video:
-        return offer.id, "enlarges videos, makes none", "", "", "", _prices(offer)
+        return offer.id, "none: it only enlarges videos", "", "", "", _prices(offer)
     return offer.id, _sizes(offer), _lengths(offer.seconds), images, sound, _prices(offer)
 
 

@@ -72,7 +72,7 @@ class ForRemoteAgents(ForAgents):
             case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
                 return _for_operator(self.message(GATEWAY_ADVICE[type(advice)]))
             case StartNewLedger() | CopyLedger():
-                return _for_operator("mend its ledger")
+                return _for_operator("repair its ledger")
             case _:
                 return super()._describe(advice)
 
@@ -80,13 +80,13 @@ class ForRemoteAgents(ForAgents):
         ids = " and ".join(request_ids) or "it"
         command = _settle_command((*request_ids, "REQUEST_ID")[0])
         return (
-            f"Tell the user: whether {ids} ran can only be seen in the gateway's own log; whoever runs this server "
+            f"Tell the user: only the gateway's own log shows whether {ids} ran; whoever runs this server "
             f"settles it at its shell with `{command} --task task_…` or `{command} --none` ({_NAME_NOTE})."
         )
 
     def settled_as_not_run(self, request_id: str) -> str:
         return (
-            "A person said that it did not run. If a task of it turns up after all, whoever runs this server corrects "
+            "A person said that it did not run. If its task turns up after all, whoever runs this server corrects "
             f"that with `{_settle_command(request_id)} --task task_…` ({_NAME_NOTE})."
         )
 
@@ -162,5 +162,5 @@ def _upload_instructions(commands: list[str], ttl_s: int) -> str:
     run, max_mb = " and ".join(f"`{command}`" for command in commands), MAX_IMAGE_BYTES // 1_000_000
     return (
         f"Send {these} with {run} (run that, or have the user run it); {answers} with a name, {UPLOAD_PREFIX}…, to "
-        f"give as url. A link takes one image, up to {max_mb} MB, within {format_duration(ttl_s)}."
+        f"give as url. Each link takes one image of up to {max_mb} MB and works for {format_duration(ttl_s)}."
     )

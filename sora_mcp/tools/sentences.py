@@ -37,7 +37,7 @@ def render_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> 
     name, next_step = display_id(submission), wording.advise(*submission.advice)
     if submission.outcome == "not_submitted":
         estimate = [f"Estimate: {submission.estimate}."] if submission.estimate else []
-        plan = [] if submission.board is None else ["The picture is a plan: no video is made yet."]
+        plan = [] if submission.board is None else ["The picture is a plan: no video has been made yet."]
         return " ".join(
             [f"Dry run ({description}).", OUTCOME_SENTENCES["not_submitted"], *plan, *estimate, *notes, next_step]
         )
@@ -84,7 +84,7 @@ def _cost(video: Video) -> str:
     """Render what it cost, if that is money."""
     if video.unit is None or video.cost is None:
         return ""
-    source = "by the gateway's own figure" if video.cost_from == "gateway" else "as estimated before it was sent"
+    source = "as stated by the gateway" if video.cost_from == "gateway" else "as estimated before it was sent"
     return f"Its cost is {Cost.of(video.cost, video.unit)}, {source}."
 
 
@@ -100,12 +100,12 @@ def _age(video: Video) -> str:
     if video.age_seconds is None:
         return ""
     age = format_duration(video.age_seconds)
-    return f"It was asked for {age} ago; a video {describe_usual_time(video.usual_seconds)}."
+    return f"It was requested {age} ago; a video {describe_usual_time(video.usual_seconds)}."
 
 
 def describe_usual_time(seconds: int | None) -> str:
     """Describe how long a video usually takes, as far as known."""
-    return "usually takes some minutes" if seconds is None else f"usually takes about {format_duration(seconds)} here"
+    return "usually takes a few minutes" if seconds is None else f"usually takes about {format_duration(seconds)} here"
 
 
 def format_duration(seconds: float) -> str:
@@ -154,7 +154,7 @@ def gateway_says(message: str | None, code: str | None = None, answer: str | Non
     if message:
         return f"The gateway says{suffix}: {quoted_at_end(message)}"
     if suffix:
-        return f"The gateway says no more than the code {code}."
+        return f"The gateway gave only the code {code}."
     return f"The gateway's answer begins: {quoted_at_end(answer)}" if answer else ""
 
 
@@ -165,7 +165,7 @@ def render_download(download: Download, _: Wording = FOR_AGENTS) -> str:
         lasts = format_duration(download.url_seconds or 0)
         return (
             f"Ready {size}: {download.url} Give the user this link: a browser plays it, curl -O saves it. It works for "
-            f"{lasts}; a further call gives another, free."
+            f"{lasts}; another call gives a new one, free."
         )
     verb = "Saved as" if download.outcome == "saved" else "Already saved as"
     return f"{verb} {download.path} {size}."

@@ -18,11 +18,11 @@ def render_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
     if sheet.is_large and len(videos) == 1:
         return " ".join([f"{_format_position(sheet.stills[0])} of {description}, large.", *_describe_own_beat(sheet)])
     order = ", in reading order" if sheet.frames > 1 else ""
-    together = ", those of one time together" if sheet.frames > len(videos) > 1 else ""
+    together = ", grouped by time" if sheet.frames > len(videos) > 1 else ""
     shorter = ""
     if len(lengths) > 1 and not sheet.is_large:
-        shorter = f"They are compared as far as the shorter one goes, {min(lengths):g} s."
-    damage = f"The file is damaged: {sheet.missing} more cannot be decoded." if sheet.missing else ""
+        shorter = f"They are compared up to the end of the shorter one, {min(lengths):g} s."
+    damage = f"The file is damaged: {sheet.missing} more stills cannot be decoded." if sheet.missing else ""
     stills = f"{counted(sheet.frames, 'still')} of {description}{order}{together}."
     return " ".join(filter(None, [stills, damage, shorter, *_describe_beats(sheet)]))
 
@@ -45,7 +45,7 @@ def _describe_videos(videos: Sequence[SheetVideo]) -> str:
 
 
 def _describe_shape(video: SheetVideo) -> str:
-    rate = "varying in rate" if video.fps is None else f"at {video.fps:g} per second"
+    rate = "at a varying rate" if video.fps is None else f"at {video.fps:g} per second"
     frames = "1 frame" if video.n_frames == 1 else f"{video.n_frames} frames {rate}"
     return f"{video.width}x{video.height}, {video.seconds:g} s, {frames}"
 
@@ -62,7 +62,7 @@ def _describe_own_beat(sheet: Stills) -> list[str]:
     """Describe the beat that a single still belongs to."""
     number = sheet.stills[0].beat
     if number is None:
-        return ["It stands before the first beat."] if sheet.beats else []
+        return ["It comes before the first beat."] if sheet.beats else []
     return [f"It belongs to beat {_beat(number, sheet.beats[number - 1])}."]
 
 

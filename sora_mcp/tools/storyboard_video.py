@@ -32,8 +32,8 @@ def _frame(value: Any, read: ValidatorFunctionWrapHandler) -> int:
             raise PydanticCustomError("sora", f"lies outside the video; allowed: {_ALLOWED_TIME}")
         return FromSeconds(round(frame))
     if (seconds := _fractional_frame(value)) is not None:
-        reason = f"is {seconds:g}, no whole frame ({FPS} per second)"
-        message = f'{reason}; allowed: {round(seconds * FPS)}, or "{seconds:g}s", if seconds were meant'
+        reason = f"is {seconds:g}, which is not a whole frame ({FPS} per second)"
+        message = f'{reason}; allowed: {round(seconds * FPS)}, or "{seconds:g}s", if you meant seconds'
         raise PydanticCustomError("sora", "{words}", {"words": message})
     if isinstance(value, str) and value.strip() and _number(value) is None:
         message = f"{quoted(value, 60)} is not accepted; allowed: {_ALLOWED_TIME}"
@@ -109,12 +109,12 @@ def _seconds_problem(beats: list[Beat], n_frames: int) -> Problem | None:
         return None
     frames = [time if isinstance(time, FromSeconds) else time * FPS for time in times]
     too_late = [f"{frame / FPS:g} s" for frame in frames if frame >= n_frames]
-    past_the_end = f" ({too_late[0]} is past the end: the video has {n_frames / FPS:g} s)" if too_late else ""
+    past_the_end = f" ({too_late[0]} is past the end: the video is {n_frames / FPS:g} s long)" if too_late else ""
     return Problem(
         "actions[].time",
         f"{_listed(times)} are frames ({FPS} per second), but look like seconds: frame {last} is {last / FPS:.2g} s",
-        f"{_listed(frames)}, or {_in_quotes(frames)}, if seconds were meant{past_the_end}; "
-        f"{_in_quotes(times)} if frames were",
+        f"{_listed(frames)}, or {_in_quotes(frames)}, if you meant seconds{past_the_end}; "
+        f"{_in_quotes(times)} if you meant frames",
     )
 
 

@@ -90,8 +90,8 @@ def _is_possible(needed: str, limits: Capabilities) -> bool:
 
 _IMPOSSIBLE: dict[str, _Parts] = {
     "cancel stop abort kill terminate interrupt pause halt": (
-        "A video that was submitted cannot be cancelled: it runs to its end and is paid for. {get_video} tells how it "
-        "stands."
+        "A video that was submitted cannot be cancelled: it runs to its end and is paid for. {get_video} shows its "
+        "state."
     ),
     "delete remove erase purge destroy discard trash clear forget wipe": (
         "Videos cannot be deleted, and the record of what was paid for is kept. Saved files can be removed by hand."
@@ -101,25 +101,25 @@ _IMPOSSIBLE: dict[str, _Parts] = {
         (
             "ranges",
             (
-                " {storyboard_video} can begin a new one with a range of it (inpaint_items: generation_id, "
+                " {storyboard_video} can start a new one from a range of it (inpaint_items: generation_id, "
                 "source_start_frame, source_end_frame)."
             ),
         ),
     ),
     "trim cut crop split concat concatenate join stitch merge append splice": (
-        "Files are not cut or joined.",
+        "Files cannot be cut or joined.",
         ("blend", " {blend_videos} makes a new video in which one becomes another"),
         ("ranges", "; {storyboard_video} places ranges of earlier ones in a new one"),
         ("blend", "."),
     ),
     "undo revert rollback refund": (
-        "A paid call cannot be undone: the video runs to its end and is paid for. {get_video} tells its state."
+        "A paid call cannot be undone: the video runs to its end and is paid for. {get_video} shows its state."
     ),
     "loop loops looping": (
-        "A video cannot be made to loop. The prompt of a new one may ask that its last frame looks like its first."
+        "A video cannot be made to loop. The prompt of a new one can ask for a last frame that matches the first."
     ),
     "upscale enhance interpolate resize": (
-        "A finished video cannot be made larger: ask for its width and height when it is made",
+        "A finished video cannot be enlarged: set its width and height when it is made",
         ("ranges", ", or in {remix_video}"),
         ".",
     ),
@@ -134,8 +134,8 @@ _IMPOSSIBLE: dict[str, _Parts] = {
 
 _NOT_NEEDED = {
     "retry rerun resubmit resend redo repeat regenerate restart again": (
-        "First see with {get_video} or {list_videos} what became of the earlier call: it may have made a video. Where "
-        "it came to nothing, call the tool that was called then with the same arguments; that costs like a new video."
+        "First check with {get_video} or {list_videos} what became of the earlier call: it may have made a video. If "
+        "it made none, call the same tool with the same arguments; that costs as much as a new video."
     ),
     "resume unpause": "A video runs by itself until it has finished: {get_video} waits for it.",
 }

@@ -72,7 +72,7 @@ class ViewVideo(Model):
         if isinstance(at, tuple):
             return View(frames=self.frames, span=at)
         if self.frames not in {1, _DEFAULT_FRAMES}:
-            reason = f"does not go with {quoted(self.at)}"
+            reason = f"cannot be combined with {quoted(self.at)}"
             raise InvalidInput([Problem("frames", reason, 'one of the two, or a range such as "2s-5s"')])
         return View(at_beats=True) if at is None else View(at=at)
 

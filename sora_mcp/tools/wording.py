@@ -203,13 +203,13 @@ class Wording(ABC):
             case Revise(state):
                 return _REVISE[state]
             case StartNewLedger():
-                return "If it is lost: `sora-mcp ledger new` starts a new one and keeps what is left of the old one."
+                return "If it is lost, `sora-mcp ledger new` starts a new one and keeps what is left of the old one."
             case CopyLedger():
-                return "If it was interrupted: `sora-mcp ledger copy` goes on with it."
+                return "If the copy was interrupted, `sora-mcp ledger copy` resumes it."
             case UnknownState():
-                return "The gateway reports a state that is not known here; it is treated as running."
+                return "The gateway reports a state that this server does not know; it is treated as running."
             case MayBeOutdated(reason):
-                return f"Nothing newer could be found out, so this may be out of date. {self.message(reason)}"
+                return f"Nothing newer is available, so this may be out of date. {self.message(reason)}"
             case _:
                 assert_never(advice)
 
@@ -295,10 +295,10 @@ _REVISE: dict[State, str] = {
         "Moderation withheld it; only the gateway knows whether it was charged. Change the prompt before creating it "
         "again: that costs again."
     ),
-    "lost": "Nothing is submitted again by itself. Creating it again costs again; a later answer of the server wins.",
+    "lost": "Nothing is resubmitted automatically. Creating it again costs again; a later answer from the server wins.",
     "rejected": (
-        "Nothing was created. Put right what the gateway refused (the request, the key or the balance; status 429 only "
-        "asks for a wait), then create it again."
+        "Nothing was created. Fix what the gateway refused (the request, the key or the balance; status 429 only means "
+        "wait), then create it again."
     ),
 }
 

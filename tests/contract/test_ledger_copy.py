@@ -308,11 +308,11 @@ def test_interrupted_at_its_last_word_neither_pays_until_it_is_run_again(
         end_the_copy(url)
         _, said = copying.communicate(timeout=30)
     if not is_killed:
-        assert "`sora-mcp ledger copy` goes on with it" in said
+        assert "`sora-mcp ledger copy` resumes it" in said
     refused = run("create", "a boat")
     assert refused.returncode == 3
     assert "is being copied to PostgreSQL" in refused.stderr
-    assert "`sora-mcp ledger copy` goes on with it" in refused.stderr
+    assert "`sora-mcp ledger copy` resumes it" in refused.stderr
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("DROP TRIGGER at_commit ON salt")
     assert run(*COPY, LEDGER_URL=url).returncode == 0

@@ -79,7 +79,7 @@ REFUSED: dict[str, Case] = {
     "no prompt": (("create_video", {}), ("prompt", "is blank")),
     "an empty prompt": (create(prompt=""), ("prompt", "is blank")),
     "a blank prompt": (create(prompt=" \n\t"), ("prompt", "is blank")),
-    "a prompt that is a number": (create(prompt=7), ("prompt", "a text")),
+    "a prompt that is a number": (create(prompt=7), ("prompt", "allowed: text")),
     "480x1280": (create(width=480, height=1280), ("480x1280", "480x854", "SORA_EXTRA_SIZES")),
     "a width of none": (create(width=0), ("width", "at least 1")),
     "151 frames": (create(n_frames=151), ("n_frames: 151", "150 (5 s), 300 (10 s)", "SORA_EXTRA_FRAMES")),
@@ -124,7 +124,7 @@ REFUSED: dict[str, Case] = {
     "a plain number before one with its unit": (storyboard(0, 3, "4s"), ("0, 90, 120", '"0s", "3s", "4s"')),
     "the last at the end of five seconds": (
         storyboard(0, 5),
-        ("0, 150", "5 s is past the end: the video has 5 s", '"0s", "0.167s"'),
+        ("0, 150", "5 s is past the end: the video is 5 s long", '"0s", "0.167s"'),
     ),
     "the last at the end of ten seconds": (storyboard(0, 5, 10, n_frames=300), ("0, 150, 300", '"0s", "5s", "10s"')),
     "no beat at 0": (storyboard(2, 6, 10, n_frames=300), ("60, 180, 300",)),

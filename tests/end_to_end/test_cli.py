@@ -93,13 +93,13 @@ def test_the_demo_at_openrouters_face_goes_through_each_model_and_says_what_it_c
     assert done.returncode == 0, done.stderr
     with_aurora, with_brook, with_cinder = re.split("agent → create_video .*dry_run.*", done.stdout)[1:]
     assert "Estimate: 5 s x 0.04 USD a second = 0.20 USD" in with_aurora
-    assert "0.20 USD, by the gateway's own figure" in with_aurora
+    assert "0.20 USD, as stated by the gateway" in with_aurora
     assert "a bridge from the last frame of the first video to the first frame of the second" in with_aurora
     assert "480x480 is not a size of sandbox/brook-mini; allowed: 640x480 is nearest" in with_brook
     assert "n_frames not given → 4 s" in with_brook
     assert "size not given → 1280x720" in with_cinder
     assert "cost not known" in with_cinder
-    assert "0.35 USD, by the gateway's own figure" in with_cinder
+    assert "0.35 USD, as stated by the gateway" in with_cinder
     assert "9 videos at sandbox: 9 succeeded; cost 1.92 USD" in with_cinder
     sizes = sorted((about.width, about.n_frames) for about in map(media.probe, tmp_path.glob("*.mp4")))
     assert sizes == [*[(854, 96)] * 2, *[(854, 120)] * 4, (854, 144), *[(1280, 120)] * 2]

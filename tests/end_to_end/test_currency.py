@@ -158,7 +158,7 @@ async def test_the_gateways_own_figure_takes_the_place_of_the_estimate(shop: Con
         gateway.on("GET", f"{CREATE}/task_1", priced.costing(0.3))
         told = await ask(client, "get_video", {"task_id": "task_1"})
         assert (told.data["cost"], told.data["unit"], told.data["cost_from"]) == (0.3, "USD", "gateway")
-        assert "0.30 USD, by the gateway's own figure" in told.text
+        assert "0.30 USD, as stated by the gateway" in told.text
         await assert_refused(client, "create_video", {"prompt": "three"}, "0.80 USD was spent")
         gateway.on("GET", f"{CREATE}/task_2", priced.costing(0.2))
         await ask(client, "get_video", {"task_id": "task_2"})
@@ -220,7 +220,7 @@ async def test_how_many_costs_are_not_known_is_told(shop: Connect) -> None:
         described = await ask(client, "describe_gateway", {})
         listed = await ask(client, "list_videos", {})
     assert (described.data["spent"]["cost"], described.data["spent"]["unpriced"]) == (0.5, 1)
-    assert "cost 0.50 USD (its own figures for what has finished, else estimates)." in described.text
+    assert "cost 0.50 USD (the gateway's own figures for finished videos, estimates for the others)." in described.text
     assert "Requests without a known cost: 1." in described.text
     assert listed.data["unpriced"] == 1
 
@@ -239,9 +239,9 @@ async def test_two_units_are_never_added(shop: Connect, gateway: FaultGateway, m
         await assert_refused(client, "create_video", {"prompt": "another"}, "1.25 was spent")
     other = [{"unit": "USD", "cost": 0.5}]
     assert (listed.data["cost"], listed.data["other_costs"]) == (1.25, other)
-    assert "relative cost 1.25, apart from that cost 0.50 USD" in listed.text
+    assert "relative cost 1.25, in other units cost 0.50 USD" in listed.text
     assert (described.data["spent"]["cost"], described.data["spent"]["other_costs"]) == (1.25, other)
-    assert "Apart from that: cost 0.50 USD." in described.text
+    assert "In other units: cost 0.50 USD." in described.text
     assert len(gateway.creates()) == 2
 
 

@@ -123,8 +123,8 @@ async def test_with_nothing_configured_it_is_told_what_to_set_and_what_is_known(
 @pytest.mark.parametrize(
     ("answer", "status", "words"),
     [
-        (says({"error": {"message": "bad key"}}, 401), "key_refused", "without it"),
-        (says({"error": {"message": "no"}}, 403), "key_refused", "without it"),
+        (says({"error": {"message": "bad key"}}, 401), "key_refused", "does not come from it"),
+        (says({"error": {"message": "no"}}, 403), "key_refused", "does not come from it"),
         (Answer(502, b"<html>Bad gateway</html>", {"Content-Type": "text/html"}), "trouble", "502"),
         (says({"data": "nonsense"}), "trouble", "cannot be read"),
         (says({"error": "no such page"}, 404), "ok", "it answers"),
@@ -178,7 +178,7 @@ async def test_a_ledger_that_cannot_be_read_is_said_and_the_rest_is_told(
         told = await describe(client)
     assert told.data["status"] == "not_asked"
     assert told.data["problems"]
-    assert "What was spent is not known now." in told.text
+    assert "What was spent is not known right now." in told.text
     assert "854x480 (1.25)" in told.text
 
 

@@ -256,7 +256,7 @@ async def test_what_is_usual_is_said_of_the_same_gateway_once_there_is_enough_hi
         await made(client, "a first one of which nothing is known yet", "2", "3", "4")
         await listed(client, wait_seconds=20)
         await made(client, "5", "6")
-        assert "usually takes some minutes" in (await ask(client, "get_video", {"task_id": "task_6"})).text
+        assert "usually takes a few minutes" in (await ask(client, "get_video", {"task_id": "task_6"})).text
         await listed(client, wait_seconds=2)
         told = await ask(client, "get_video", {"task_id": "task_6"})
     assert told.data["usual_seconds"] >= 1
@@ -266,7 +266,7 @@ async def test_what_is_usual_is_said_of_the_same_gateway_once_there_is_enough_hi
         other.on("GET", CREATE, RUNNING)
         async with connect(base_url=other.address) as client:
             await made(client, "fox")
-            assert "usually takes some minutes" in (await listed(client)).text
+            assert "usually takes a few minutes" in (await listed(client)).text
 
 
 # --- filters --------------------------------------------------------------------------------------

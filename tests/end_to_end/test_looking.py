@@ -122,21 +122,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"at": "2s-9s"}, "9 s is past the end"),
     ({"at": "soon"}, 'allowed: a frame ("110"), a time ("7.3s"), a range ("2s-5s"), or "beats"'),
     ({"at": -1}, "at: "),
-    ({"at": 7.3}, '7.3 is no whole frame; allowed: "7.3s", if seconds were meant'),
+    ({"at": 7.3}, '7.3 is not a whole frame; allowed: "7.3s", if you meant seconds'),
     ({"at": "5s-2s"}, "the range ends before it begins"),
     ({"at": "60-2s"}, "the range ends before it begins"),
     ({"at": True}, "at: "),
     ({"variant": 3}, "variant: {} has no variant 3; allowed: 1 to 2"),
-    ({"task_id": f"{STORY}#1", "variant": 2}, "variant: 2 does not go with #1; allowed: one of the two"),
+    ({"task_id": f"{STORY}#1", "variant": 2}, "variant: 2 cannot be combined with #1; allowed: one of the two"),
     ({"beside": "{}"}, "beside: is the same video"),
-    ({"beside": "{}#2", "all_variants": True}, "does not go with all_variants"),
+    ({"beside": "{}#2", "all_variants": True}, "cannot be combined with all_variants"),
     (
         {"at": "7.3s", "frames": 4},
-        'frames: does not go with "7.3s"; allowed: one of the two, or a range such as "2s-5s"',
+        'frames: cannot be combined with "7.3s"; allowed: one of the two, or a range such as "2s-5s"',
     ),
-    ({"at": "beats", "frames": 4}, 'frames: does not go with "beats"'),
+    ({"at": "beats", "frames": 4}, 'frames: cannot be combined with "beats"'),
     ({"second": 7}, 'second 7 is at "7s"'),
-    ({"beats": True}, 'that is at "beats"'),
+    ({"beats": True}, 'use at "beats"'),
 ]
 
 
@@ -209,7 +209,7 @@ async def test_a_dry_run_of_a_storyboard_is_drawn_as_a_plan(client: Client) -> N
     dry = {"actions": BEATS, "prompt": "A kitchen", "dry_run": True}
     seen = await use(client, "storyboard_video", dry)
     assert not seen.is_error
-    assert "The picture is a plan: no video is made yet." in seen.text
+    assert "The picture is a plan: no video has been made yet." in seen.text
     assert seen.data["outcome"] == "not_submitted"
     assert seen.image.format == "JPEG"
     assert seen.picture is not None

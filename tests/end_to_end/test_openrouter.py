@@ -469,4 +469,4 @@ async def test_a_word_for_a_state_is_told_to_be_unknown_where_openrouters_table_
         created = await ask(client, "create_video", PROMPT)
         told = await ask(client, "get_video", {"task_id": created.data["task_id"]})
     assert told.data["gateway_state"] == word
-    assert ("reports a state that is not known here" not in told.text) is is_known
+    assert ("reports a state that this server does not know" not in told.text) is is_known

@@ -62,7 +62,7 @@ async def test_each_model_has_a_line_and_one_is_told_in_full(serve: Serve, gatew
     assert told.data["models"] == []
     assert "maker/one (sizes 1280x720, 720x1280; lengths 5, 8 s; images first; sound yes; prices" in told.text
     assert "maker/two (sizes 720p; lengths 4 to 6 s" in told.text
-    assert "maker/up (sizes enlarges videos, makes none" in told.text
+    assert "maker/up (sizes none: it only enlarges videos" in told.text
     assert "Ignore" not in f"{told.text}{told.data}{full.text}"
     (offer,) = full.data["models"]
     assert offer["names"] == ["maker/one"]
@@ -137,7 +137,7 @@ async def test_where_the_dialect_came_from_is_told(make_settings: Callable[..., 
     settings = make_settings(base_url="https://openrouter.ai/api", api_key=KEY, connect_timeout=0.001)
     async with Client(build(settings)) as client:
         told = await ask(client, "describe_gateway", {})
-    assert "dialect openrouter, taken from the address" in told.text
+    assert "dialect openrouter, inferred from the address" in told.text
     assert told.data["gateway"] == "openrouter.ai"
 
 

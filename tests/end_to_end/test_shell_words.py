@@ -111,7 +111,7 @@ def test_what_is_wrongly_used_is_named_in_the_advice_with_json_too(
     ("typed", "shown", "in_json"),
     [
         (("create", "x", "--n-frames", "7"), "--n-frames: 7 is not", "n_frames: 7 is not"),
-        (("create",), "PROMPT: is blank; allowed: a text, or an image in --image.", "in inpaint_items."),
+        (("create",), "PROMPT: is blank; allowed: text, or an image in --image.", "in inpaint_items."),
         (("storyboard",), "--action: none given", "actions: none given"),
         (("storyboard", "--action", "0s=a", "--action", "1s= "), "--action 2: ", "actions[1].description: "),
         (("remix", "nope", "x"), "SOURCE: is not an id", "source_generation_id: is not an id"),
@@ -202,7 +202,7 @@ def test_the_help_of_options_is_for_a_person(run: Run) -> None:
 
 def test_a_command_that_there_is_not_leads_to_commands_and_no_tools(run: Run) -> None:
     said = run("cancel").stderr
-    assert "`sora-mcp get` tells how it stands." in said
+    assert "`sora-mcp get` shows its state." in said
     assert "get_video" not in said
 
 

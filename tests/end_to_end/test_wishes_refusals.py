@@ -63,8 +63,8 @@ SLIPS: dict[str, Slip] = {
         "create_video",
         FOX | {"resolution": "1080p", "duration_seconds": 60},
         (
-            "no video here has 1080p; allowed: 480x480, 480x854, 720x720, 720x1280, 854x480, 1280x720.",
-            "duration_seconds 60 is n_frames 1800, which no video here has; allowed: 150 (5 s), 300 (10 s).",
+            "1080p is not offered here; allowed: 480x480, 480x854, 720x720, 720x1280, 854x480, 1280x720.",
+            "duration_seconds 60 is n_frames 1800, which is not offered here; allowed: 150 (5 s), 300 (10 s).",
         ),
         FOX | {"width": 1280, "height": 720, "n_frames": 300},
         {"width": 1280, "height": 720, "n_frames": 300},
@@ -114,7 +114,7 @@ SLIPS: dict[str, Slip] = {
     "scenes by their seconds": (
         "storyboard_video",
         {"scenes": [{"start": 0, "text": "a kettle boils"}]},
-        ("that is actions.",),
+        ("use actions.",),
         {"actions": TOAST},
         {"actions": TOAST},
     ),
@@ -123,8 +123,8 @@ SLIPS: dict[str, Slip] = {
         {"actions": [{"start": 0, "text": "a kettle boils"}, {"start": 3, "text": "a cat wakes up"}]},
         (
             "actions[0].start: ",
-            "that is time, 30 per second: start 0 is time 0 (and in 1 more).",
-            "that is description",
+            "use time, 30 per second: start 0 is time 0 (and in 1 more).",
+            "use description",
         ),
         {"actions": TOAST},
         {"actions": TOAST},
@@ -185,7 +185,7 @@ async def test_the_same_slip_in_many_beats_is_said_once(connect: Connect) -> Non
     beats = [{"start_time": second, "text": "it opens"} for second in range(20)]
     async with connect() as client:
         told = await ask(client, "storyboard_video", {"actions": beats})
-    assert told.text.count("that is time") == 1
+    assert told.text.count("use time") == 1
     assert "(and in 19 more)" in told.text
     assert "is missing" not in told.text
     assert len(told.text) < 600
@@ -216,16 +216,16 @@ CANNOT = {
     "delete_video": "cannot be deleted",
     "videos.remove": "cannot be deleted",
     "extend_video": "cannot be extended",
-    "trim_video": "not cut or joined",
-    "upscale_video": "cannot be made larger",
+    "trim_video": "cannot be cut or joined",
+    "upscale_video": "cannot be enlarged",
     "add_audio": "Sound and subtitles cannot be added",
     "undo_video": "cannot be undone",
     "loop_video": "cannot be made to loop",
 }
 NO_TOOL = {
-    "retry_video": "First see with get_video",
-    "regenerateVideo": "First see with get_video",
-    "rerun": "First see with get_video",
+    "retry_video": "First check with get_video",
+    "regenerateVideo": "First check with get_video",
+    "rerun": "First check with get_video",
     "resume_video": "get_video waits for it",
 }
 

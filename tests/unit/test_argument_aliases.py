@@ -35,24 +35,24 @@ def refusal(tool: str, arguments: dict[str, Any], limits: Capabilities = CAPABIL
         (
             "blend_videos",
             {"videos": ["task_a", "task_b", "task_c"]},
-            ("that is inpaint_items, a list of 2, not 3",),
+            ("use inpaint_items, a list of 2, not 3",),
             "task_c",
         ),
         ("blend_videos", {"inpaint_items": "task_a"}, ("a list of 2", f"each such as {A}"), "[{"),
         ("blend_videos", {"seconds": "5", "inpaint_items": [{}, {}]}, ("seconds 5 is n_frames 150",), "task_"),
-        ("create_video", FOX | {"images": "task_a"}, ("that is inpaint_items",), "task_a"),
-        ("create_video", FOX | {"image": "16:9"}, ("that is inpaint_items",), "16:9"),
+        ("create_video", FOX | {"images": "task_a"}, ("use inpaint_items",), "task_a"),
+        ("create_video", FOX | {"image": "16:9"}, ("use inpaint_items",), "16:9"),
         ("create_video", FOX | {"image": "fox.png"}, ('image is inpaint_items [{"url": "fox.png"}]',), "generation_id"),
-        ("create_video", FOX | {"n": "16:9"}, ("that is n_variants", "1 to 4"), "16:9"),
-        ("create_video", FOX | {"n": 10}, ("that is n_variants", "1 to 4"), "n_variants 10"),
-        ("create_video", FOX | {"n": 0}, ("that is n_variants", "1 to 4"), "n_variants 0"),
+        ("create_video", FOX | {"n": "16:9"}, ("use n_variants", "1 to 4"), "16:9"),
+        ("create_video", FOX | {"n": 10}, ("use n_variants", "1 to 4"), "n_variants 10"),
+        ("create_video", FOX | {"n": 0}, ("use n_variants", "1 to 4"), "n_variants 0"),
         ("create_video", FOX | {"n": "4"}, ("n 4 is n_variants 4",), "allowed"),
-        ("create_video", FOX | {"frames": 200}, ("that is n_frames", "150 (5 s)"), "n_frames 200"),
+        ("create_video", FOX | {"frames": 200}, ("use n_frames", "150 (5 s)"), "n_frames 200"),
         ("create_video", FOX | {"frames": 300}, ("frames 300 is n_frames 300",), "allowed"),
-        ("remix_video", FOX | {"task_id": 12}, ("that is source_generation_id",), "12"),
-        ("list_videos", {"max": 500}, ("that is limit",), "500"),
-        ("list_videos", {"state": "done"}, ("that is status",), "done"),
-        ("view_video", {"task_id": "task_a", "number": 0}, ("that is variant",), "variant 0"),
+        ("remix_video", FOX | {"task_id": 12}, ("use source_generation_id",), "12"),
+        ("list_videos", {"max": 500}, ("use limit",), "500"),
+        ("list_videos", {"state": "done"}, ("use status",), "done"),
+        ("view_video", {"task_id": "task_a", "number": 0}, ("use variant",), "variant 0"),
     ],
 )
 def test_a_value_is_only_offered_where_it_would_be_accepted(
@@ -76,12 +76,12 @@ ANY = Capabilities(sizes={}, lengths={}, any_size=True, any_length=True, max_var
         ({"size": "1024x576"}, "size 1024x576 is width 1024, height 576"),
         ({"resolution": "720p"}, "width and height, in pixels"),
         ({"aspect_ratio": "16:9"}, "width and height, in pixels"),
-        ({"seconds": 0}, "that is n_frames, 30 per second"),
+        ({"seconds": 0}, "use n_frames, 30 per second"),
     ],
 )
 def test_where_any_size_and_length_goes_none_is_said_not_to_be_there(arguments: dict[str, Any], said: str) -> None:
     words = refusal("create_video", FOX | arguments, ANY)
     assert said in words
-    assert "no video here has" not in words
+    assert "is not offered here" not in words
     assert "allowed: ." not in words
     assert "n_frames 0" not in words

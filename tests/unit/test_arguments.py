@@ -124,7 +124,7 @@ def test_an_argument_that_resembles_nothing_gets_no_guess() -> None:
 @pytest.mark.parametrize(
     ("model", "arguments", "text"),
     [
-        (CreateVideo, {"prompt": 5}, "prompt: 5 is not accepted; allowed: a text"),
+        (CreateVideo, {"prompt": 5}, "prompt: 5 is not accepted; allowed: text"),
         (CreateVideo, {"prompt": ["a"]}, "prompt: a list is not accepted"),
         (CreateVideo, {"width": "wide"}, 'width: "wide" is not accepted; allowed: a whole number of at least 1'),
         (CreateVideo, {"n_frames": 150.5}, "n_frames: 150.5 is not accepted"),
@@ -136,7 +136,7 @@ def test_an_argument_that_resembles_nothing_gets_no_guess() -> None:
         (CreateVideo, {"inpaint_items": [{"url": 1}]}, "inpaint_items[0].url: 1 is not accepted"),
         (RemixVideo, {"prompt": "x", "amount": 9}, "amount: 9 is not accepted; allowed: a number from 1 to 8"),
         (RemixVideo, {"prompt": "x", "amount": "nan"}, "amount: "),
-        (RemixVideo, {}, "prompt: is missing; allowed: a text"),
+        (RemixVideo, {}, "prompt: is missing; allowed: text"),
         (RemixVideo, {"prompt": None}, "prompt: "),
         (GetVideo, {}, "task_id: is missing"),
         (GetVideo, {"task_id": "task_1", "wait_seconds": 51}, "wait_seconds: 51 is not accepted"),
@@ -161,7 +161,7 @@ def test_an_argument_that_resembles_nothing_gets_no_guess() -> None:
         (
             CreateVideo,
             {"prompt": "x", "source_generation_id": "task_1"},
-            "this tool changes no finished video: remix_video does, as source_generation_id",
+            "this tool cannot change a finished video: use remix_video with source_generation_id",
         ),
         (CreateVideo, [], "arguments: are not an object"),
         (CreateVideo, "prompt", "arguments: are not an object"),

@@ -65,7 +65,7 @@ def _field_problems(request: VideoRequest, profile: Profile, abilities: Abilitie
         for name in sorted(request.model_fields_set & inherited):
             yield Problem(name, f"{server} takes it from the video that is remixed", "leave it out")
     if request.operation != "blend" and not request.actions and not (request.prompt and clean(request.prompt)):
-        yield Problem("prompt", f"{server} makes no video without a prompt", "a text that says what is seen")
+        yield Problem("prompt", f"{server} makes no video without a prompt", "text that says what is seen")
 
 
 def _shape_problems(request: VideoRequest, profile: Profile, model: str | None) -> Iterator[Problem]:
