@@ -31,6 +31,7 @@ _MAX_CONCURRENT_CHECKS = 2
 _HEAD_BYTES = 256
 """Bytes at the beginning of a file that show its format."""
 _UPLOAD_HINT = "Send the file itself as the body, as curl -T does"
+_STORAGE_HINT = "Tell whoever runs this server, and send it again once that is mended."
 
 
 class Images:
@@ -107,9 +108,10 @@ def _as_refusals() -> Iterator[None]:
     except TimeoutError:
         raise Refusal(408, f"The image did not come within {UPLOAD_TIMEOUT_S:g} s. Send it again.") from None
     except FileProblem as error:
-        raise Refusal(507, error.message) from None
+        raise Refusal(507, f"{error.message} {_STORAGE_HINT}") from None
     except OSError as error:
-        raise Refusal(507, f"The image cannot be kept here: its folder cannot be used ({error.strerror}).") from None
+        message = f"The image cannot be kept here: its folder cannot be used ({error.strerror}). {_STORAGE_HINT}"
+        raise Refusal(507, message) from None
 
 
 def _check_head(request: Request) -> None:
