@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 
@@ -77,15 +77,16 @@ class Gateway:
         """Load what a create may need until its answer is recorded. Raises OSError or ImportError if that fails."""
         preload()
 
-    async def create(self, call: Call) -> Created:
+    async def create(self, call: Call, check: Callable[[], Awaitable[None]]) -> Created:
         """Send a create once, never again, and return the task that it became.
 
-        Raises Unreachable (never arrived), Refused (nothing created) or OutcomeUnknown.
+        `check` is called before the first byte is sent, and nothing is if it raises an error. Raises that one,
+        Unreachable (never arrived), Refused (nothing created) or OutcomeUnknown.
         """
         timeout_s = self._settings.create_timeout
         try:
             with anyio.fail_after(self._settings.connect_timeout * 2 + timeout_s):
-                reply = await self.client.send(call, timeout_s, is_create=True)
+                reply = await self.client.send_create(call, timeout_s, check)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except (httpx.TimeoutException, TimeoutError):

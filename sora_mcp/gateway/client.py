@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from http.cookiejar import CookieJar
@@ -44,6 +44,9 @@ _LIMITS: dict[_Pool, httpx.Limits] = {
 """The connections of each pool. A create gets a new one: on one that was used before, the gateway may just be closing
 it, or may have left an answer that is not the create's. Videos and images (`files`) are downloaded over others than
 queries and uploads: however slow they are, no call waits behind them."""
+
+_BEFORE_REQUEST = "http11.send_request_headers.started"
+"""httpcore's event before the first byte of a request: https://www.encode.io/httpcore/extensions/#trace."""
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures after which the request provably never arrived: no connection was established."""
@@ -137,19 +140,40 @@ class Client:
         key = self._key.get_secret_value()
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    async def send(self, call: Call, timeout_s: float, *, is_create: bool = False) -> Reply:
+    async def send(self, call: Call, timeout_s: float) -> Reply:
         """Send one request to the gateway, once, and read its answer, waiting up to `timeout_s` seconds for it.
 
-        `is_create`: over a connection that was never used before. Raises httpx.HTTPError; one of `NEVER_SENT` if the
-        request provably did not arrive.
+        Raises httpx.HTTPError; one of `NEVER_SENT` if the request provably did not arrive.
         """
+        return await self._send(self._client, call, timeout_s, {})
+
+    async def send_create(self, call: Call, timeout_s: float, check: Callable[[], Awaitable[None]]) -> Reply:
+        """Send a create over a connection that was never used before. `check` is called once that is established: if it
+        raises an error, nothing is sent. Raises as `send` does."""
+
+        async def trace(event: str, info: Mapping[str, Any]) -> None:
+            if event == _BEFORE_REQUEST and info["request"].method != b"CONNECT":  # that one is for a proxy
+                await check()
+
+        if self._transport is not None:  # there is no connection
+            await check()
+        return await self._send(self._create_client, call, timeout_s, {"trace": trace})
+
+    async def _send(
+        self, client: httpx.AsyncClient, call: Call, timeout_s: float, extensions: Mapping[str, Any]
+    ) -> Reply:
         headers = self.key_header()
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(timeout_s, connect=connect, pool=connect)
         url = self.endpoint.base_url + call.path
-        client = self._create_client if is_create else self._client
         request = client.build_request(
-            call.method, url, headers=headers, timeout=timeout, json=call.json, files=_form_parts(call)
+            call.method,
+            url,
+            headers=headers,
+            timeout=timeout,
+            json=call.json,
+            files=_form_parts(call),
+            extensions=dict(extensions),
         )
         with log_request(call.method, httpx.URL(url)) as line:
             response = await client.send(request, stream=True)

@@ -55,6 +55,15 @@ class _RecordTimeout(FileProblem):
     retryable = True
 
 
+class _NotConfirmed(Unreachable):
+    """The ledger does not confirm that a recorded request may be sent."""
+
+    may_be_sent_again = False
+
+    def __init__(self) -> None:
+        super().__init__("It was not sent: at the last moment the ledger did not confirm its record.", TryAgain(30))
+
+
 class _Sending(Struct):
     """A POST under way, or done: `finished` is set when its outcome is recorded."""
 
@@ -155,27 +164,27 @@ class Submitter:
         if sending.is_given_up:
             sending.error = Unreachable("It was not sent: the call was given up first.")
         elif not await self._ledger.may_send(entry):
-            sending.error = Unreachable(_NOT_CONFIRMED, TryAgain(30))
+            sending.error = _NotConfirmed()
         else:
             self.last_sent = entry
-            return await self._post(sending, entry.request_id)
+            return await self._post(sending, entry)
         return Created(""), "rejected"
 
-    async def _post(self, sending: _Sending, request_id: str) -> tuple[Created, State]:
+    async def _post(self, sending: _Sending, entry: Entry) -> tuple[Created, State]:
         state: State = "rejected"
         created = Created("")
         started_at = anyio.current_time()
         try:
-            created = await self._create(sending, request_id)
+            created = await self._create(sending, entry)
         except (Unreachable, Refused) as error:
             sending.error = error
         except GatewayError as error:
             sending.error, state = error, "unknown"
         except Exception:
-            logger.exception("create %s failed unexpectedly", request_id)
+            logger.exception("create %s failed unexpectedly", entry.request_id)
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed unexpectedly.", SeeLog())
-        _log_call(sending, request_id, created.task_id, anyio.current_time() - started_at)
+        _log_call(sending, entry.request_id, created.task_id, anyio.current_time() - started_at)
         return created, state
 
     async def _save_outcome(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
@@ -232,14 +241,20 @@ class Submitter:
         if sending.entry.state == "unknown":  # the task is another request's
             sending.error = OutcomeUnknown(_format_sentence(sending.entry.failure_reason), Settle())
 
-    async def _create(self, sending: _Sending, request_id: str) -> Created:
+    async def _create(self, sending: _Sending, entry: Entry) -> Created:
         """POST until one is accepted: sent again only if it provably never arrived or was provably refused (429), and
-        if its row is still *sending* in the ledger now in place."""
+        if its row is still *sending* in the ledger now in place. Connecting may take long: that is checked once more
+        then."""
         import stamina  # noqa: PLC0415 - `Gateway.prepare` has loaded it
 
         gateway, call = sending.gateway, sending.call
         resend_deadline = anyio.current_time() + RESEND_TIMEOUT_S + MAX_RETRY_DELAY_S
         last_error: GatewayError | None = None
+
+        async def check() -> None:
+            if not await self._ledger.may_send(entry):
+                raise _NotConfirmed
+
         attempts = stamina.retry_context(
             on=_resend_delay,
             attempts=RESEND_ATTEMPTS,
@@ -251,11 +266,13 @@ class Submitter:
         async for attempt in attempts:
             if last_error is not None:
                 in_time = anyio.current_time() <= resend_deadline  # the process may have been suspended
-                if not (in_time and await self._ledger.is_sending(request_id)):
+                if not (in_time and await self._ledger.is_sending(entry.request_id)):
                     raise last_error
             with attempt:
                 try:
-                    return await gateway.create(call)
+                    return await gateway.create(call, check)
+                except _NotConfirmed as error:
+                    raise last_error or error from None
                 except (Unreachable, Refused) as error:
                     last_error = error
                     raise
@@ -309,7 +326,6 @@ _NO_SLOT = (
     f"The gateway has not answered the {MAX_CONCURRENT_CREATES} requests that were sent before, and no more are sent "
     "at once; so this one was not sent."
 )
-_NOT_CONFIRMED = "It was not sent: the ledger answered late, and its record could not be confirmed."
 _SENT_BEFORE = "This same request was sent before and its outcome is unknown; it was not sent again."
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from bench import KEY
 from downloads import (
     EBML,
@@ -50,7 +51,7 @@ async def test_a_create_redirected_to_no_address_created_nothing(
     gateway.on("POST", CREATE, Answer(status, b"", {"Location": location}))
     async with reach() as client:
         with pytest.raises(Refused) as caught:
-            await client.create(Call(method="POST", path=CREATE, json={"prompt": "fly man"}))
+            await client.create(Call(method="POST", path=CREATE, json={"prompt": "fly man"}), checkpoint)
     assert (caught.value.outcome, caught.value.http_status) == ("rejected", status)
     assert len(gateway.creates()) == 1
 
@@ -101,7 +102,7 @@ async def test_the_key_is_struck_from_the_address_of_a_redirect(gateway: FaultGa
     gateway.on("POST", CREATE, Answer(302, b"", {"Location": f"https://login.example/{KEY}/in"}))
     async with reach() as client:
         with pytest.raises(Refused) as caught:
-            await client.create(Call(method="POST", path=CREATE, json={}))
+            await client.create(Call(method="POST", path=CREATE, json={}), checkpoint)
     assert KEY not in f"{caught.value} {next_step(caught.value)}"
     assert "https://login.example/[key]/in" in str(caught.value)
 
@@ -121,7 +122,7 @@ async def test_nothing_that_is_paid_for_waits_behind_downloads(
             downloads.start_soon(partial(_fetch_in_vain, client, f"{gateway.address}/v.mp4", target))
         for hold in holds[:20]:
             await hold.reached.wait()
-        created = await client.create(Call(method="POST", path=CREATE, json={"prompt": "fly man"}))
+        created = await client.create(Call(method="POST", path=CREATE, json={"prompt": "fly man"}), checkpoint)
         downloads.cancel_scope.cancel()
     assert created.task_id == "task_1"
 
@@ -139,7 +140,7 @@ async def test_creates_that_a_gateway_is_slow_with_do_not_wait_for_each_other(
     gateway.on("POST", CREATE, *(replace(accepted, hold=hold) for hold in holds))
     async with reach(connect_timeout=5) as client, anyio.create_task_group() as creates:
         for _ in holds:
-            creates.start_soon(client.create, Call(method="POST", path=CREATE, json={"prompt": "fly man"}))
+            creates.start_soon(client.create, Call(method="POST", path=CREATE, json={"prompt": "fly man"}), checkpoint)
         for hold in holds:
             await hold.reached.wait()
         for hold in holds:

@@ -14,7 +14,7 @@ from ledger_faults import AT_REST, CASES, DURING, IN_POSTGRES, PAGE, Case, Outco
 from postgres import Cluster
 
 AGREES = {
-    "accepted": {"submitted", "rejected, submitted"},
+    "accepted": {"submitted", "rejected, submitted", "rejected, rejected, submitted"},
     "accepted, the first": {"submitted", "rejected, submitted"},
     "unknown": {"unknown"},
 }

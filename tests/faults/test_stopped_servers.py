@@ -21,6 +21,7 @@ from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import Store
 from postgres import Cluster
 from postgres_faults import database_name, proxy
+from tls_front import Authority, tls_front
 from wire import Host, host
 
 from sora_mcp.core.tasks import Task
@@ -156,6 +157,36 @@ async def test_what_was_settled_before_its_server_knew_of_its_record_is_not_sent
             refused = await one.answer(asked)
     assert refused["outcome"] == "not_submitted", refused
     assert len([each for each in gateway.creates() if b"fly man" in each.body]) == 1
+
+
+async def test_what_was_settled_while_the_gateway_was_being_connected_to_is_not_sent(
+    tmp_path: Path, gateway: FaultGateway, cluster: Cluster, run: Run
+) -> None:
+    url, authority, hold = cluster.database(), Authority(), Hold()
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    async with tls_front(gateway.address, authority.server(), hold=hold) as address:
+        environs = [
+            environment(tmp_path / name, gateway, LEDGER_URL=url, BASE_URL=address, CONNECT_TIMEOUT="60")
+            | {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+            for name in ("one", "other")
+        ]
+        async with host(environs[0]) as one, host(environs[1]) as other:
+            await one.start()
+            await other.start()
+            asked = await one.call("create_video", {"prompt": "fly man"})
+            with anyio.fail_after(20):
+                await hold.reached.wait()
+            cluster.sql(END_LOCK_HOLDERS, database_name(url))
+            unknown = await create(other)
+            settled = await anyio.to_thread.run_sync(
+                lambda: run("settle", unknown["request_id"], "--none", **_settings(environs[1]))
+            )
+            assert settled.returncode == 0, settled.stderr
+            assert (await create(other))["outcome"] == "accepted"
+            hold.release.set()
+            refused = await one.answer(asked)
+    assert refused["outcome"] == "not_submitted", refused
+    assert len(gateway.creates()) == 1
 
 
 def _settings(environ: dict[str, str]) -> dict[str, str]:

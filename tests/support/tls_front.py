@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fault_gateway import Hold
 
 HOST = "127.0.0.1"
 _CLOSED = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ssl.SSLError)
@@ -52,13 +53,21 @@ class Authority:
 
 
 @asynccontextmanager
-async def tls_front(address: str, context: ssl.SSLContext, *, handshake_delay_s: float = 0) -> AsyncIterator[str]:
-    """An https address in front of the plain `address`; each handshake starts after `handshake_delay_s`."""
+async def tls_front(
+    address: str, context: ssl.SSLContext, *, handshake_delay_s: float = 0, hold: Hold | None = None
+) -> AsyncIterator[str]:
+    """An https address in front of the plain `address`; each handshake starts after `handshake_delay_s`, the first one
+    when `hold` is released."""
+    holds = [] if hold is None else [hold]
     port = int(address.rpartition(":")[2])
 
     async def relay(connection: SocketStream) -> None:
         async with connection:
             await anyio.sleep(handshake_delay_s)
+            if holds:
+                first = holds.pop()
+                first.reached.set()
+                await first.release.wait()
             with suppress(*_CLOSED):
                 outside = await TLSStream.wrap(connection, ssl_context=context, standard_compatible=False)
                 async with (
