@@ -201,7 +201,7 @@ def offer_tasks(settings: Settings, request_id: str, *, as_json: bool) -> None:
         click.echo(json.dumps({"request_id": request_id, "tasks": [asdict(task) for task in candidates]}))
         return
     if not candidates:
-        click.echo(f"The gateway lists no other task of that time: sora-mcp settle {request_id} --none")
+        click.echo(f"The gateway lists no other task from that time: sora-mcp settle {request_id} --none")
     for task in candidates:
         when = datetime.fromtimestamp(task.created_at, UTC).isoformat(timespec="seconds")
         click.echo(f'{task.task_id}  {when}  {task.state}  "{clean(task.prompt, 60)}"')

@@ -123,12 +123,12 @@ class Capabilities(Struct, frozen=True, kw_only=True):
         images["references"] = "Images are accepted as references."
         makes_nearest = self.any_size and not self.lists_models
         rules = [
-            "Any size is accepted; the model makes the nearest that it can." if makes_nearest else "",
+            "Any size is accepted; the model makes the nearest size it can." if makes_nearest else "",
             f"Lengths become {self.frame_rule}." if self.frame_rule else "",
             "That is a guess: no rule is known for the model that is set." if self.is_rule_guessed else "",
             images.get(self.images, ""),
             "" if self.amount else "How far a remix departs from its source cannot be set.",
-            "" if self.outlive_restart else "Videos are lost when the server ends: save what is finished.",
+            "" if self.outlive_restart else "Videos are lost when the server stops: save finished ones.",
             "" if self.has_prices else "No price is known.",
         ]
         return [each for each in rules if each]

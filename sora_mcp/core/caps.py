@@ -82,7 +82,7 @@ class CostsNotKnown(OverCap):
     """The cost of some calls of the day is not known in the cap's currency, so it cannot be enforced."""
 
     def __init__(self, cap: Cost, calls: int, field: str = "max_cost_per_day") -> None:
-        way_out = Do("A video counts with what the gateway states once it has finished.")
+        way_out = Do("Once a video has finished, it counts at the cost that the gateway states.")
         reached = f"The cost of {counted(calls, 'video')} of the last 24 hours is not known in {cap.unit}"
         super().__init__(field, cap, reached, way_out)
 
@@ -104,11 +104,11 @@ class OtherUnit(OverCap):
             )
         if field == PERSONAL:
             message: Message = (
-                f"Your cap for 24 hours is {cap}, but {reason}: it cannot hold, and paid calls are refused."
+                f"Your cap for 24 hours is {cap}, but {reason}: it cannot be enforced, and paid calls are refused."
             )
             advice: Advice = TellUser(f"whoever runs this server has to write it {form}")
         else:
-            message = (Setting(field), f" is {cap}, but {reason}: it cannot hold, and paid calls are refused.")
+            message = (Setting(field), f" is {cap}, but {reason}: it cannot be enforced, and paid calls are refused.")
             advice = AskUser(("write ", Setting(field), f" {form}"))
         SoraError.__init__(self, message, advice)
 
@@ -130,7 +130,7 @@ class NoPrices(OverCap):
             ("set ", Setting("max_calls_per_day"), " instead: that limits the number of videos in 24 hours")
         )
         the_cap = () if field == PERSONAL else ("the cap ",)
-        message = ("No price is known at this gateway, so ", *the_cap, _cap(field), f" ({cap}) cannot hold.")
+        message = ("No price is known at this gateway, so ", *the_cap, _cap(field), f" ({cap}) cannot be enforced.")
         SoraError.__init__(self, message, way_out, _raise(field))
 
 

@@ -159,7 +159,7 @@ def _length_problems(request: VideoRequest, limit: int) -> Iterator[Problem]:
             yield Problem(name, f"is {length} characters long", _up_to(limit))
     total = sum(lengths.get(name, 0) for name in prompts)
     if total > limit * TOTAL_LENGTH_FACTOR:
-        reason = f"are {total} characters long together"
+        reason = f"are {total} characters long in total"
         yield Problem("prompt, actions[].description", reason, _up_to(limit * TOTAL_LENGTH_FACTOR))
 
 

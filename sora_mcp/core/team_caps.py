@@ -25,8 +25,8 @@ class TeamCostsNotKnown(OverTeamCap):
     """The cost of some of the team's calls of the day is not known in the cap's currency, so it cannot be enforced."""
 
     def __init__(self, cap: Cost) -> None:
-        way_out = Do("A video counts with what the gateway states once it has finished.")
-        reached = f"Not all that the team spent in the last 24 hours is known in {cap.unit}"
+        way_out = Do("Once a video has finished, it counts at the cost that the gateway states.")
+        reached = f"Some of what the team spent in the last 24 hours is not known in {cap.unit}"
         super().__init__("max_cost_per_day", cap, reached, way_out)
 
 

@@ -47,7 +47,7 @@ def named(name: str, settings: Settings) -> Dialect:
     """Return a dialect by its name, whatever is configured now. Raises NotConfigured for an unknown name."""
     if name not in DIALECTS:
         raise NotConfigured(
-            "This video was made in the words of a kind of server that this release does not know.",
+            "This video was made on a kind of server that this release does not know.",
             AskUser("use the newer release that it was made with"),
         )
     return DIALECTS[name](settings)

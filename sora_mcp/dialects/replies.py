@@ -133,7 +133,7 @@ def query_error(reply: Reply, upstream: str, make_error: ErrorFactory, *, is_unk
     if is_unknown or (reply.status == 404 and not is_page):
         return NotFound(f"The {upstream} knows no video with this id.", SeeList())
     if reply.status == 404:
-        message = f"A proxy in front of the {upstream} says that there is nothing (status 404)."
+        message = f"A proxy in front of the {upstream} answered that there is nothing there (status 404)."
         return make_error(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
     if 200 <= reply.status < 300:
         message = f"The {upstream} answered a query with something that is not a video."

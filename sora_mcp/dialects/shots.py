@@ -27,7 +27,7 @@ def problems(actions: Sequence[Action], seconds: float, allowed: str) -> Iterato
     """Yield a problem for each beat that is too short for a shot; `allowed` says which are long enough."""
     for i, (start, end) in enumerate(spans(actions, seconds)):
         if end - start < MIN_SHOT_S - 1e-6:
-            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
+            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts at least a second"
             yield Problem(f"actions[{i}].time", problem, allowed)
 
 

@@ -184,7 +184,7 @@ def _timed_out(timeout_s: float) -> BadReply:
 
 _UNREACHABLE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (httpx.PoolTimeout, "too many requests of this server are under way"),
-    (socket.gaierror, "its name is not known"),
+    (socket.gaierror, "its name cannot be resolved"),
     (ssl.SSLError, "its certificate is not trusted, or it does not speak TLS"),
     (ConnectionRefusedError, "nothing listens there"),
     (TimeoutError, "it did not answer in time"),

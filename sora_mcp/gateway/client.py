@@ -244,7 +244,7 @@ def _check_host(base_url: str) -> None:
         host = ""
     if not host:
         raise NotConfigured(
-            (Setting("base_url"), " is not an address that can be used: what it names is no host."),
+            (Setting("base_url"), " is not an address that can be used: it names no host."),
             AskUser(("set ", Setting("base_url"), " to the gateway's address")),
         )
 

@@ -204,7 +204,7 @@ class _Download(Struct, kw_only=True):
         if not whole and self.total is None:
             raise _cut()
         if not whole:  # everything that the sender has was received
-            raise BadReply("The video at its address is cut off.", RETRY_ADVICE)
+            raise BadReply("The video at its address is incomplete.", RETRY_ADVICE)
 
     def _too_large(self) -> BadReply:
         return BadReply(
@@ -214,7 +214,7 @@ class _Download(Struct, kw_only=True):
 
 
 def _cut() -> _Cut:
-    return _Cut("The video was cut off while it was downloaded.", RETRY_ADVICE)
+    return _Cut("The download of the video was cut off.", RETRY_ADVICE)
 
 
 def _not_a_video() -> BadReply:

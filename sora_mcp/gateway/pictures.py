@@ -27,7 +27,7 @@ async def fetch_picture(gateway: Gateway, address: str, *, max_bytes: int, timeo
             async with open_address(gateway, address, {}, public=True) as response:
                 return await _read(response, max_bytes)
     except HiddenHost:
-        raise Unfetchable("lies on a host that is not public, or not known", is_transient=False) from None
+        raise Unfetchable("is on a host that is not public, or not known", is_transient=False) from None
     except Unfetchable:
         raise
     except BadReply:

@@ -78,10 +78,10 @@ class OAuthTokens:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError):
-            raise TokenRefused("The token is none of this server's.") from None
+            raise TokenRefused("The token is not one of this server's.") from None
         algorithm, name = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
-            raise TokenRefused("The token is not signed as an issuer signs.")
+            raise TokenRefused("The token is not signed in a way that an issuer uses.")
         key = await self._key(name, algorithm)
         digest = hashlib.sha256(token.encode()).digest()
         cached = self._cache.get(digest)
@@ -146,9 +146,9 @@ class OAuthTokens:
             case jwt.InvalidAudienceError():
                 return "The token was made for another server: its audience is not this one's address."
             case jwt.InvalidIssuerError():
-                return "The token is of another issuer."
+                return "The token is from another issuer."
             case jwt.MissingRequiredClaimError():
-                return f"The token says no {error.claim}."
+                return f"The token has no claim {error.claim}."
             case _:
                 return "The token cannot be read."
 

@@ -32,7 +32,7 @@ class RowMissing(FileProblem):
 
     def __init__(self, request_id: str) -> None:
         super().__init__(
-            f"The ledger has no {request_id} any more: it was taken back to an earlier copy.",
+            f"The ledger no longer has {request_id}: it was taken back to an earlier copy.",
             AskUser("look for it in the gateway's own log"),
         )
 

@@ -37,19 +37,19 @@ Reason = Literal[
 _MESSAGES: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "unreadable": ("cannot be read as a video.", Do("Download it again.")),
     "empty": ("holds no video that can be shown.", Do("Get the video again.")),
-    "no_film": ("holds sound and no pictures.", Do("Get the video again.")),
+    "no_film": ("holds sound but no pictures.", Do("Get the video again.")),
     "encrypted": ("is encrypted, so its pictures cannot be seen here.",),
-    "damaged": ("is damaged: nothing of what was to be seen can be decoded.", Do("Get the video again.")),
-    "too_large": (f"is larger than what is shown here ({MAX_SIDE} pixels a side).",),
-    "too_long": (f"is larger than what is shown here ({MAX_FRAMES} frames).",),
-    "slow": (f"is too large to be looked at within {VIEW_TIMEOUT_S:g} s.",),
-    "memory": ("is too large to be looked at: it takes too much memory.",),
+    "damaged": ("is damaged: none of the requested frames can be decoded.", Do("Get the video again.")),
+    "too_large": (f"is larger than can be shown here ({MAX_SIDE} pixels a side).",),
+    "too_long": (f"is larger than can be shown here ({MAX_FRAMES} frames).",),
+    "slow": (f"is too large to be viewed within {VIEW_TIMEOUT_S:g} s.",),
+    "memory": ("is too large to be viewed: it takes too much memory.",),
     "ended": (
-        "could not be looked at: the process that decodes it ended unexpectedly.",
+        "could not be viewed: the process that decodes it ended unexpectedly.",
         Do("Try again once."),
     ),
-    "stopped": ("was not looked at: this server is being stopped.", Do("Try again once it runs again.")),
-    "busy": ("was not looked at: others are being looked at now.", Do("Try again in a few seconds.")),
+    "stopped": ("was not viewed: this server is being stopped.", Do("Try again once the server runs again.")),
+    "busy": ("was not viewed: other videos are being viewed now.", Do("Try again in a few seconds.")),
 }
 """The message after the video's name, and the advice."""
 

@@ -101,8 +101,8 @@ class PendingAnswers:
     def _check(self) -> None:
         if self._is_closed:
             raise Declined(
-                "This server is being ended and could not wait for the user's answer.",
-                Do("Call again in a moment; the user is asked again."),
+                "This server is shutting down and could not wait for the user's answer.",
+                Do("Call again in a moment; the user will be asked again."),
             )
 
 
@@ -216,7 +216,7 @@ class _RetryAsker(Asker):
         self.input_required = types.InputRequiredResult(
             input_requests={_KEY: request}, request_state=self._questions.store(question)
         )
-        raise Declined("The user has not been asked yet.", Do("Answer what this call ended with."))
+        raise Declined("The user has not been asked yet.", Do("Answer the question that this call ended with."))
 
 
 def _supports_forms(capabilities: types.ClientCapabilities | None) -> bool:
@@ -233,8 +233,8 @@ def _check_answer(answer: object) -> None:
     """Raise Declined for everything except a plain yes."""
     if not isinstance(answer, types.ElicitResult):
         raise Declined(
-            "The user could not be asked: this host says that it can, but failed.",
-            TellUser(("what costs more than ", Setting("ask_above_cost"), " is submitted only after they were asked")),
+            "The user could not be asked: this host says that it can ask, but failed to.",
+            TellUser(("what costs more than ", Setting("ask_above_cost"), " is submitted only after they agree")),
         )
     if answer.action == "cancel":
         raise Declined("The user was asked and gave no answer.", _ASK)

@@ -122,7 +122,7 @@ class Authentication:
             logger.warning("what the user agreed to is not submitted: %s", reason)
             raise Declined(
                 "The token that this call was made with is no longer valid, so nothing was submitted.",
-                Do("Call again with one that is."),
+                Do("Call again with a valid token."),
             ) from None
 
     def protect(self, server: SoraServer, app: ASGIApp, path: str) -> ASGIApp:

@@ -18,7 +18,7 @@ _SESSION_VERSIONS = {None, *(version.encode() for version in HANDSHAKE_PROTOCOL_
 
 UNKNOWN_SESSION = (
     "This session is not known: the server was restarted, or the session was ended. Nothing was submitted."
-    " Initialize anew: send an initialize request without the header Mcp-Session-Id."
+    " Initialize again: send an initialize request without the header Mcp-Session-Id."
 )
 
 

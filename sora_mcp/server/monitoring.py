@@ -20,8 +20,8 @@ from sora_mcp.tools import ForAgents
 
 access_log = logging.getLogger("sora_mcp.access")
 
-_NO_EXTRA = "Numbers need the extra `metrics`: install sora-mcp[metrics] and start the server again.\n"
-_UNAUTHENTICATED = "Send the header Authorization: Bearer TOKEN; only this machine is told without one.\n"
+_NO_EXTRA = "Metrics need the extra `metrics`: install sora-mcp[metrics] and start the server again.\n"
+_UNAUTHENTICATED = "Send the header Authorization: Bearer TOKEN; only this machine can read them without one.\n"
 
 
 def routes(server: SoraServer, connections: Sized, *, has_authentication: bool) -> list[Route]:

@@ -111,7 +111,7 @@ def _refusal(limit: int) -> Response:
     used = f"{limit} requests" if limit < MAX_BODY_BYTES else f"requests of {limit // 1_000_000} MB"
     message = (
         f"You have {used} open here, as many as one person may have: streams and calls that wait. Nothing was done or "
-        "submitted. End some of them, or try again when some were answered."
+        "submitted. End some of them, or try again once some have been answered."
     )
     error = types.JSONRPCError(
         jsonrpc="2.0", id=None, error=types.ErrorData(code=types.INVALID_REQUEST, message=message)

@@ -94,7 +94,7 @@ def _fix(texts: Mapping[str, str], limits: Capabilities) -> str:
     )
     if not limits.can("remix"):
         return (
-            f"{prefix}This gateway changes no finished video: suggest a better prompt, and make a new one with "
+            f"{prefix}This gateway cannot change a finished video: suggest a better prompt, and make a new one with "
             f"create_video if I want that. {_PAY_ONCE} {_WAIT}, {_REVIEW}."
         )
     amount = "; amount goes from 1 (least change) to 8 (most): suggest one and say why" if limits.amount else ""
@@ -117,7 +117,7 @@ PROMPTS: dict[str, PromptTemplate] = {
             "shoot_scene",
             "Shoot a scene",
             "Make a video of a scene you describe: shows the cost, asks you, waits, and looks at the result.",
-            {"scene": "What is to be seen.", **_SHAPE},
+            {"scene": "What the video shows.", **_SHAPE},
             frozenset({"scene"}),
             _shoot,
         ),
@@ -133,7 +133,7 @@ PROMPTS: dict[str, PromptTemplate] = {
             "three_variations",
             "Three variations",
             "Make three variants of one scene in one call, and compare them. Counts as three videos.",
-            {"scene": "What is to be seen.", **_SHAPE},
+            {"scene": "What the video shows.", **_SHAPE},
             frozenset({"scene"}),
             _variations,
         ),

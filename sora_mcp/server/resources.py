@@ -110,7 +110,7 @@ GATEWAY = Resource(
     "sora://gateway",
     "gateway",
     "The gateway",
-    "Which gateway this is, what each operation becomes there, sizes, lengths, caps and what was spent.",
+    "Which gateway this is, how each operation is sent there, sizes, lengths, caps and what was spent.",
     "application/json",
     _gateway,
 )
@@ -118,7 +118,7 @@ UNSETTLED = Resource(
     "sora://ledger/unsettled",
     "unsettled",
     "Calls with an unknown outcome",
-    "Paid calls of which it is not known whether a video exists; a person settles them.",
+    "Paid calls that may or may not have made a video; a person settles them.",
     "application/json",
     _unsettled,
 )
@@ -126,7 +126,7 @@ VIDEO = Resource(
     VIDEOS + "{task_id}",
     "video",
     "A video",
-    "The state of a video, its prompt and the addresses of its variants, as get_video tells them.",
+    "The state of a video, its prompt and the addresses of its variants, as get_video returns them.",
     "application/json",
     _video,
 )

@@ -35,7 +35,7 @@ async def check_scope(ctx: ServerRequestContext[Any, Any], call_next: CallNext) 
     """
     principal = current_principal()
     if principal is None:
-        raise MCPError(types.INVALID_REQUEST, "Nobody knows who makes this request. It was not served.")
+        raise MCPError(types.INVALID_REQUEST, "It is not known who makes this request, so it was not served.")
     scope = required_scope(ctx.method, ctx.params)
     if scope is None or scope in principal.scopes:
         return await call_next(ctx)

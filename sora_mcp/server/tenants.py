@@ -66,7 +66,7 @@ async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:
 
 _NOT_SERVED = (
     "This server's upstream keys cannot be used now, so nothing was done or submitted; whoever runs the server has to "
-    "mend it."
+    "repair them."
 )
 
 

@@ -24,7 +24,7 @@ LOG_INTERVAL_S = 60.0
 RETRY_AFTER_S = 5
 """Seconds after which a client that got a 503 may try again."""
 
-_UNREADABLE = "The tokens of this server cannot be read now; whoever runs it has to mend it."
+_UNREADABLE = "The tokens of this server cannot be read now; whoever runs it has to repair them."
 
 
 class CannotVerify(Exception):
@@ -44,7 +44,7 @@ class Verifier:
         if token.startswith(PREFIX):
             return self._verify_static(token)
         if self._oauth is None:
-            raise TokenRefused("The token is none of this server's.")
+            raise TokenRefused("The token is not one of this server's.")
         try:
             claims = await self._oauth.claims(token)
         except IssuerDown as down:
@@ -83,7 +83,7 @@ class Verifier:
 
     def _verify_static(self, token: str) -> VerifiedToken:
         if self._tokens is None:
-            raise TokenRefused("Static tokens are not let in here.")
+            raise TokenRefused("Static tokens are not accepted here.")
         try:
             grant = self._tokens.grant(token)
         except FileProblem as problem:

@@ -70,7 +70,7 @@ class Catalogue:
         if not self.is_loaded or self.age < DAY_S:
             return None
         hours = round(self.age / HOUR_S)
-        return f"What the models take was last read {hours} hours ago: the gateway does not list it now."
+        return f"The list of models was last read {hours} hours ago: the gateway does not return it now."
 
     async def load(self) -> None:
         """Load the list: from the cache, or if that is more than a day old, from the gateway. If the gateway fails, the
@@ -102,11 +102,11 @@ class Catalogue:
             await self.refresh()
             self._dialect.check(request)
         except InvalidInput as error:
-            return (Do(("By the gateway's newest list of models: ", *error.parts)),)
+            return (Do(("According to the gateway's newest list of models: ", *error.parts)),)
         except SoraError as error:
             logger.info("the models could not be listed: %s", error.message)
             return ()
-        return (Do("The list of what the models take was read again, and says nothing against the request."),)
+        return (Do("The list of models was read again, and nothing in it rules out the request."),)
 
     async def _update(self) -> None:
         timeout_s = FETCH_TIMEOUT_S if self.is_loaded else math.inf
@@ -138,7 +138,7 @@ class Catalogue:
 
 def _unknown_models_error(error: SoraError) -> SoraError:
     """Return the error extended by: without a list of models nothing can be checked."""
-    message: Message = ("What the models take is not known, and nothing is submitted without that. ", *error.parts)
+    message: Message = ("What the models accept is not known, and nothing is submitted without that. ", *error.parts)
     error.parts = parts_of(message)
     return error
 

@@ -373,7 +373,7 @@ def _mark_not_submitted() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise _not_submitted(BadReply("It took too long to get what the video is made from.", TryAgain())) from None
+        raise _not_submitted(BadReply("Getting the sources of the video took too long.", TryAgain())) from None
     except SoraError as error:
         raise _not_submitted(error) from None
     except Exception:

@@ -86,7 +86,7 @@ class Describer:
         if model is None:
             return dialect.capabilities
         if not isinstance(dialect, Catalogued):
-            raise InvalidInput([Problem("model", "this gateway does not say what each model takes", "leave it out")])
+            raise InvalidInput([Problem("model", "this gateway does not say what each model accepts", "leave it out")])
         return dialect.capabilities_of(VideoRequest(operation="simple_compose", model=model))
 
     def _unlisted_model(self, limits: Capabilities) -> Iterator[SoraError]:

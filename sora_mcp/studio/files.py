@@ -316,8 +316,8 @@ def temporary_folder() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)
     except OSError as error:
         folder_name = LocalText(tempfile.gettempdir(), "the folder for temporary files")
-        message = ("Nothing can be put into ", folder_name, f": {error.strerror}.")
-        raise FileProblem(message, AskUser("make room there")) from None
+        message = ("Nothing can be written to ", folder_name, f": {error.strerror}.")
+        raise FileProblem(message, AskUser("free up space there")) from None
     with folder:
         yield Path(folder.name)
 

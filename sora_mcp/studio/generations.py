@@ -17,7 +17,7 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
     """Return one variant of a finished video. Raises NotReady or InvalidInput if there is none."""
     if entry.state == "unknown":
         raise NotReady(
-            f"{argument}: what became of {entry.id} is not known: it may never have run, and there is nothing to use.",
+            f"{argument}: the outcome of {entry.id} is unknown: it may never have run, so there is nothing to use.",
             Settle((entry.request_id,)),
             is_pending=False,
         )
@@ -44,7 +44,7 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
         )
     if need_id and generation.generation_id is None:
         raise NotReady(
-            f"{argument}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
+            f"{argument}: the gateway gave no generation id for {entry.id}, so it cannot be used as a source.",
             _USE_ANOTHER,
             is_pending=False,
         )

@@ -99,7 +99,7 @@ def check(content: bytes, argument: str) -> Image:
         raise image_error(argument, "is not an image", KINDS)
     image = _trimmed(content)
     if image is None:
-        raise image_error(argument, "begins as an image does, but is not a whole one", KINDS)
+        raise image_error(argument, "begins like an image, but is incomplete", KINDS)
     return image
 
 
@@ -110,9 +110,7 @@ def _trimmed(content: bytes) -> Image | None:
         return None
     dropped = len(content) - len(picture)
     notes = (
-        (f"{format_size(dropped)} behind the end of the picture are not sent",)
-        if dropped > MAX_UNREPORTED_BYTES
-        else ()
+        (f"{format_size(dropped)} after the end of the picture are not sent",) if dropped > MAX_UNREPORTED_BYTES else ()
     )
     return Image(f"image.{kind}", picture, hashlib.sha256(content).hexdigest(), notes)
 
@@ -195,7 +193,7 @@ def check_fetched(content: bytes, argument: str) -> Image:
     """Return an image from fetched bytes. Raises InvalidInput naming `argument`."""
     image = _trimmed(content)
     if image is None:
-        raise image_error(argument, "does not lead to a whole image", KINDS)
+        raise image_error(argument, "does not lead to a complete image", KINDS)
     return image
 
 

@@ -219,4 +219,4 @@ def _other_gateways(others: Mapping[Account, int], account: Account) -> dict[str
     return counts
 
 
-_CURSORS = "the one that an earlier list gave for its next page; without one, the list begins with the newest"
+_CURSORS = "the one that an earlier page gave; without one, the list begins with the newest"

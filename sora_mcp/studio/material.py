@@ -84,7 +84,7 @@ async def _address(entry: Entry, generation: Generation, files: Files, refresh: 
     entry = await refresh(entry)
     url = usable_generation(entry, generation.variant, "source_generation_id").url or ""
     if not url.startswith("https://") and (url.startswith("/") or not url or not files.is_local):
-        message = f"The gateway gives no address for {entry.id} that it could fetch it from itself."
+        message = f"The gateway gives no address from which it could fetch {entry.id} itself."
         raise NotReady(message, CheckAgain(entry.id), is_pending=False)
     return SourceVideo(name=name_of(entry, generation), address=url)
 

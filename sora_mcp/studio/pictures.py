@@ -58,11 +58,13 @@ async def _converted(converter: Converter, image: Image, argument: str, max_byte
             return replace(image, notes=(*image.notes, _NOT_TURNED))
         raise images.image_error(argument, *_unconvertible_reason(error.reason, image, max_bytes)) from None
     kind = kind_of(content)
-    note = "is sent turned upright" if image.can_be_sent else f"is {image.kind.upper()} and is sent as {_NAMES[kind]}"
+    note = "is sent rotated upright" if image.can_be_sent else f"is {image.kind.upper()} and is sent as {_NAMES[kind]}"
     return replace(image, name=f"image.{kind}", content=content, notes=(*image.notes, note))
 
 
-_NOT_TURNED = "is stored turned and is sent so: the gateway may show it sideways; the extra `media` would turn it"
+_NOT_TURNED = (
+    "is stored rotated and is sent that way: the gateway may show it sideways; the extra `media` would rotate it"
+)
 _NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WebP", None: "an image"}
 
 
@@ -70,14 +72,14 @@ def _unconvertible_reason(reason: Reason, image: Image, max_bytes: int) -> tuple
     """Return why an image cannot be converted, and what can be sent instead."""
     name = _NAMES.get(image.kind, image.kind.upper())
     action, alternative = (
-        ("turned upright", "one that is stored upright")
+        ("rotated upright", "one that is stored upright")
         if image.can_be_sent
         else (f"converted from {name}", "PNG, JPEG or WebP; phones and image programs export JPEG")
     )
     reasons = {
         "unreadable": f"is damaged: it cannot be read as a {name} image",
         "too_large": f"has too many pixels to be {action} here",
-        "too_many_bytes": f"would have more than {max_bytes // 1_000_000} MB when it is {action}",
+        "too_many_bytes": f"would be larger than {max_bytes // 1_000_000} MB once it is {action}",
         "slow": f"could not be {action} in time",
         "memory": f"takes too much memory to be {action}",
         "ended": f"could not be {action}: the process that does it ended unexpectedly",
@@ -85,7 +87,7 @@ def _unconvertible_reason(reason: Reason, image: Image, max_bytes: int) -> tuple
     if reason == "not_installed":
         packages = "pillow pi-heif" if image.kind == "heic" else "pillow"
         install = (LocalText(sys.executable, "python"), f" -m pip install {packages}")
-        return f"is {name}, and what converts it is not installed", (f"{alternative}. Or install it: ", *install)
+        return f"is {name}, and the converter for it is not installed", (f"{alternative}. Or install it: ", *install)
     return reasons[reason], alternative
 
 
@@ -114,9 +116,7 @@ async def _fetch(gateway: Gateway, address: str, argument: str, max_bytes: int, 
     except Unfetchable as error:
         if error.is_transient:
             raise
-        raise InvalidInput(
-            [Problem(argument, error.reason, "the address of an image that everybody can open")]
-        ) from None
+        raise InvalidInput([Problem(argument, error.reason, "the address of an image that anyone can open")]) from None
 
 
 def _to_picture(image: Image) -> Picture:

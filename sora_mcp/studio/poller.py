@@ -275,12 +275,12 @@ def _too_early_error(entry: Entry, *, is_own: bool) -> NotFound:
     if is_own:
         message = f"{entry.request_id} was submitted only minutes ago: the gateway may not know its task yet."
         return NotFound(message, TryAgain(900))
-    message = f"{entry.request_id} was made with another key: that this one is not told about it proves nothing."
+    message = f"{entry.request_id} was made with another key: that it is not shown to this key proves nothing."
     return NotFound(message, Do("Ask with the other key, or give it up a day after it was made."))
 
 
 def _other_key_error(entry: Entry) -> NotFound:
-    message = f"{entry.id} was made with another key, and the gateway tells this one nothing about it"
+    message = f"{entry.id} was made with another key, and the gateway does not show it to this key"
     return NotFound(
         f"{message} (last known state: {entry.state}).",
         AskUser(("set ", Setting("api_key"), " to the key it was made with, or look at the gateway")),

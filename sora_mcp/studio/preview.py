@@ -53,7 +53,7 @@ def amount_notes(request: VideoRequest) -> Iterator[str]:
         return
     amount = request.sdedit.amount if request.sdedit is not None else None
     if amount is not None:
-        yield f"Amount {amount:g} of 1 to 8: a lower one stays closer to the source, a higher one changes more."
+        yield f"Amount {amount:g} on a scale of 1 to 8: lower stays closer to the source, higher changes more."
     else:
         yield "No amount is set, so the gateway decides: 1 would stay closest to the source, 8 would change most."
 
@@ -65,8 +65,8 @@ def source_notes(ready: Resolved) -> Iterator[str]:
     request, size = ready.request, ready.source_size
     if size is not None and "width" not in ready.plan.left_open and request.width * size[1] != request.height * size[0]:
         yield (
-            f"The source is {size[0]}x{size[1]} and this asks for {request.width}x{request.height}: "
-            "another format, so the gateway has to crop or fill the picture."
+            f"The source is {size[0]}x{size[1]}, and this request is for {request.width}x{request.height}: "
+            "the shape differs, so the gateway has to crop or pad the picture."
         )
 
 

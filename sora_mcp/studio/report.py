@@ -221,10 +221,12 @@ def candidates(listed: Sequence[ListedTask]) -> Do:
         if is_plain_id(task.task_id)
     ][:MAX_NAMED]
     if not listed:
-        return Do("The gateway lists no other task of that time.")
+        return Do("The gateway lists no other task from that time.")
     count, pronoun = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
     names = f": {', '.join(named)}" if named else ""
-    return Do(f"The gateway lists {count} of about that time that no other request has{names}. It may be {pronoun}.")
+    return Do(
+        f"The gateway lists {count} from about that time that belong to no other request{names}. It may be {pronoun}."
+    )
 
 
 def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = (), *, plan: Plan) -> str:
@@ -239,7 +241,7 @@ def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Se
         return proposal
     names = ", ".join(settles[:MAX_NAMED]) + (f" and {len(settles) - MAX_NAMED} more" * (len(settles) > MAX_NAMED))
     return (
-        f"The same video was asked for before, and what became of that is not known ({names}): it may have been made "
-        "and charged. Say yes only if the gateway's own log shows that it did not run; that is then recorded, too. "
+        f"The same video was requested before, and its outcome is unknown ({names}): it may have been made and "
+        "charged. Say yes only if the gateway's own log shows that it did not run; your answer is then recorded, too. "
         f"{proposal}"
     )

@@ -33,7 +33,7 @@ MAX_BYTES = 200_000_000
 MAX_LINKS = 1000
 """Links by which one owner may send images within a day: each leaves a marker file."""
 
-UNKNOWN_UPLOAD = ("is no image that you have sent within a day", "send it again")
+UNKNOWN_UPLOAD = ("is not an image that you have sent in the last day", "send it again")
 """The problem with an unknown name, and what is allowed."""
 _SWEEP_INTERVAL_S = 600
 _LINK_SUFFIX = ".link"

@@ -190,7 +190,7 @@ async def test_a_session_is_its_owners_and_ends_everywhere(house: House) -> None
             for wrong in ("any.", "any.WzFd", "0" * 32, session["Mcp-Session-Id"][:-2]):
                 answer = await http.post(second, json=listing, headers=ann | {"Mcp-Session-Id": wrong})
                 assert answer.status_code == 404
-                assert "Initialize anew" in answer.text
+                assert "Initialize again" in answer.text
             assert (await http.delete(first, headers=ann | session)).status_code == 200
             while (await http.post(second, json=listing, headers=ann | session)).status_code != 404:  # noqa: ASYNC110 - it is on its way
                 await anyio.sleep(0.01)

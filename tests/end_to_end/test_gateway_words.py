@@ -197,7 +197,7 @@ async def test_a_state_that_is_not_known_is_running_and_shown(
 ) -> None:
     told = await looked_at(connect, gateway, task_reply(word))
     assert (told.data["state"], told.data["gateway_state"]) == ("running", word[:39] + "…" if len(word) > 40 else word)
-    assert "not known here" in told.text
+    assert "a state that this server does not know" in told.text
     assert "rules" not in told.text
 
 

@@ -86,7 +86,7 @@ async def test_a_session_of_before_a_restart_is_not_found_and_is_to_be_initializ
             assert answer.headers["content-type"] == "application/json"
             told = answer.json()
             assert (told["jsonrpc"], told["id"]) == ("2.0", None)
-            assert "Initialize anew" in told["error"]["message"]
+            assert "Initialize again" in told["error"]["message"]
             assert session not in answer.text
         assert (await post(later, *OLD)).status_code == 200
 
@@ -98,7 +98,7 @@ async def test_a_session_that_was_ended_is_told_so_too(address: str) -> None:
         assert (await http.delete(address, headers=headers)).status_code == 200
         answer = await http.post(address, headers=headers, content=message("tools/list"))
     assert answer.status_code == 404
-    assert "Initialize anew" in answer.json()["error"]["message"]
+    assert "Initialize again" in answer.json()["error"]["message"]
 
 
 async def test_what_is_not_there_in_the_new_era_is_told_as_it_was(address: str) -> None:
@@ -107,7 +107,7 @@ async def test_what_is_not_there_in_the_new_era_is_told_as_it_was(address: str) 
     del headers["Mcp-Session-Id"]
     without = await post(address, headers, body)
     assert (with_one.status_code, with_one.text) == (without.status_code, without.text)
-    assert "Initialize anew" not in without.text
+    assert "Initialize again" not in without.text
 
 
 async def test_a_client_works_as_before(address: str) -> None:

@@ -169,7 +169,7 @@ async def test_a_spoilt_file_of_tokens_lets_nobody_in_and_is_logged(
     for _ in range(3):
         answer = await begin_session(address, era, token)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert "whoever runs it has to mend it" in answer.json()["error_description"]
+        assert "whoever runs it has to repair them" in answer.json()["error_description"]
         assert str(path) not in answer.text
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "open to other users" in line

@@ -211,7 +211,7 @@ async def test_a_film_behind_an_image_is_not_uploaded(
 ) -> None:
     told, content = await uploaded(connect, gateway, pictures / "motion.jpg", corner(kind) + FILM)
     assert content == corner(kind)
-    assert " kB behind the end of the picture are not sent" in told.text
+    assert " kB after the end of the picture are not sent" in told.text
 
 
 UPRIGHT = {1: "upper left", 3: "lower right", 6: "upper right", 8: "lower left"}
@@ -225,7 +225,7 @@ async def test_an_image_is_uploaded_upright(
     told, content = await uploaded(connect, gateway, pictures / "photo", corner(kind, orientation) + FILM)
     assert find_corner(content) == ((48, 64) if orientation in {6, 8} else (64, 48), UPRIGHT[orientation])
     assert image_files.orientation_of(content) == 1
-    assert ("is sent turned upright" in told.text) == (orientation != 1)
+    assert ("is sent rotated upright" in told.text) == (orientation != 1)
     assert b"private film" not in content
 
 
@@ -294,5 +294,5 @@ async def test_a_dry_run_says_what_would_be_made_of_an_image_and_sends_nothing(
     async with connect() as client:
         tool, arguments = item(url=str(pictures / "photo.jpg"))
         told = await ask(client, tool, arguments | {"dry_run": True})
-    assert "is sent turned upright" in told.text
+    assert "is sent rotated upright" in told.text
     assert gateway.requests("POST", FILES) == []

@@ -285,7 +285,7 @@ async def test_nothing_is_left_of_a_video_that_was_looked_at(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     seen = await use(client, "view_video", {"task_id": STORY})
     assert seen.is_error
-    assert "Nothing can be put into" in seen.text
+    assert "Nothing can be written to" in seen.text
     folder = anyio.Path(tmp_path / "there")
     await folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))

@@ -241,7 +241,7 @@ def test_a_video_too_large_to_be_shown_is_refused_before_it_is_decoded(tmp_path:
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(FileProblem, match="larger than what is shown here"):
+    with pytest.raises(FileProblem, match="larger than can be shown here"):
         media.contact_sheet(path, 4)
 
 

@@ -171,7 +171,7 @@ async def test_while_there_is_no_list_what_was_kept_is_used_and_without_that_not
     gateway.on("POST", VIDEOS, ACCEPTED_NEXT)
     gateway.on("GET", MODELS, answer)
     async with serve() as client:
-        told = await assert_refused(client, "create_video", PROMPT, "What the models take is not known")
+        told = await assert_refused(client, "create_video", PROMPT, "What the models accept is not known")
         assert KEY not in told.text
     assert of(gateway, "POST") == []
     gateway.on("GET", MODELS, says(LIST))
@@ -214,7 +214,7 @@ async def test_after_a_400_the_list_is_read_again_and_nothing_is_sent_again(
         gateway.on("GET", MODELS, says({"data": [{"id": "maker/two"}]}))
         told = await ask(client, "create_video", PROMPT)
         assert (told.is_error, told.data["outcome"]) == (True, "rejected")
-        assert "By the gateway's newest list" in told.text
+        assert "According to the gateway's newest list" in told.text
         assert 'the gateway has no "maker/one"' in told.text
         assert len(of(gateway, "POST")) == 1
         await assert_refused(client, "create_video", PROMPT, "maker/two")

@@ -100,7 +100,7 @@ async def test_a_model_that_is_not_listed_is_answered_with_the_nearest(serve: Se
 async def test_a_gateway_that_lists_no_such_facts_says_so(client: Client) -> None:
     told = await ask(client, "describe_gateway", {"model": "sora"})
     assert told.is_error
-    assert "does not say what each model takes" in told.text
+    assert "does not say what each model accepts" in told.text
 
 
 async def test_while_the_list_cannot_be_had_the_kept_one_is_told(serve: Serve, gateway: FaultGateway) -> None:

@@ -79,7 +79,7 @@ async def test_whoever_opens_too_many_sessions_loses_their_own_idlest(settings: 
                         assert await status_in(ann, used) == 200
                 gone = await ann.post("/mcp", headers=idle, content=message("ping"))
                 assert gone.status_code == 404
-                assert "Initialize anew" in gone.text
+                assert "Initialize again" in gone.text
                 assert [await status_in(ann, each) for each in (listening, newest)] == [200, 200]
             assert await status_in(ben, bens) == 200
 

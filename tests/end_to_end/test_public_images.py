@@ -67,7 +67,7 @@ def test_an_image_on_a_public_host_is_fetched_and_sent(name: str, fetched: dict[
         ("inside", "not public"),
         ("loop", "leads nowhere"),
         ("gone", "status 404"),
-        ("page", "whole image"),
+        ("page", "complete image"),
         ("large", "larger than the 20 MB"),
         ("cut", "could not be fetched"),
         ("stall", "could not be fetched"),

@@ -164,7 +164,7 @@ async def test_nobody_is_told_to_wait_for_a_request_that_may_never_have_run(conn
         told = (await client.call_tool(tool, {"task_id": request_id})).structured_content["error"]
     assert told["kind"] == "not_ready"
     assert told["retryable"] is False
-    assert "what became of" in told["message"]
+    assert "the outcome of" in told["message"]
     assert "sora-mcp settle" in told["next_step"]
     assert "until it has finished" not in told["next_step"]
 

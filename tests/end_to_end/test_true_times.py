@@ -150,7 +150,7 @@ def test_what_has_no_film_or_is_encrypted_is_told_so(tmp_path: Path) -> None:
     encrypted = film(tmp_path / "secret.mp4", at_rate(30, 10), container=key)
     with pytest.raises(media.Unviewable, match=r"secret\.mp4 is encrypted"):
         media.probe(encrypted)
-    with pytest.raises(media.Unviewable, match="holds sound and no pictures"):
+    with pytest.raises(media.Unviewable, match="holds sound but no pictures"):
         media.probe(sound(tmp_path / "sound.m4a"))
 
 

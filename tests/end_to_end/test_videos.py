@@ -573,7 +573,7 @@ async def test_whoever_asks_about_an_unknown_request_is_told_what_the_server_lis
         request = {"task_id": (await ask(client, "create_video", PROMPT)).data["request_id"]}
         offered = await ask(client, "get_video", request)
         for told in (offered.text, offered.data["next_step"]):
-            assert "lists 2 tasks of about that time that no other request has: video_1 (" in told
+            assert "lists 2 tasks from about that time that belong to no other request: video_1 (" in told
             assert 'video_1 ("fly man\' Call create_video again", queued)' in told
             assert f"sora-mcp settle {request['task_id']} --task" in told
         gateway.on("GET", listed, says({"object": "list", "data": []}))

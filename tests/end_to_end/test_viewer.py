@@ -116,7 +116,7 @@ async def test_a_video_that_takes_for_ever_is_refused_within_ten_seconds(connect
     assert took < 13
     assert seen.is_error
     error = seen.structured_content["error"]
-    assert error["message"] == "Variant 1 of task_new is too large to be looked at within 10 s."
+    assert error["message"] == "Variant 1 of task_new is too large to be viewed within 10 s."
     assert "download_video" in error["next_step"]
     assert error["retryable"] is False
     assert children(os.getpid()) == known
@@ -126,7 +126,7 @@ async def test_a_video_that_takes_for_ever_is_refused_within_ten_seconds(connect
 async def test_a_video_that_takes_too_much_memory_is_refused_and_not_taken_for_damaged(
     megabytes: int, viewer: Viewer, endless: Path
 ) -> None:
-    with pytest.raises(FileProblem, match=r"^It is too large to be looked at: it takes too much memory\.$"):
+    with pytest.raises(FileProblem, match=r"^It is too large to be viewed: it takes too much memory\.$"):
         await sheet_of(viewer, endless, 4, "It", seconds=60, memory_bytes=megabytes * 1_000_000)
 
 

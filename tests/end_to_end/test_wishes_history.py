@@ -60,9 +60,9 @@ async def test_night_closer_and_closer_to_the_original_and_what_came_of_what(one
     fox = await make(one, "create_video", prompt="a fox crosses a frozen lake at dawn", width=480, height=480)
     wish = {"source_generation_id": fox, "prompt": "make it night"}
     shown = await use(one, "remix_video", **wish, amount=6, dry_run=True)
-    assert "Amount 6 of 1 to 8: a lower one stays closer to the source, a higher one changes more." in shown.text
+    assert "Amount 6 on a scale of 1 to 8: lower stays closer to the source, higher changes more." in shown.text
     far = await use(one, "remix_video", **wish, amount=6)
-    assert (far.data["amount"], "a lower one stays closer" in far.text) == (6, True)
+    assert (far.data["amount"], "lower stays closer" in far.text) == (6, True)
     near = await use(one, "remix_video", **wish, amount=2)
     undecided = await use(one, "remix_video", **wish)
     assert "the gateway decides" in undecided.text

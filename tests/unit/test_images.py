@@ -85,7 +85,7 @@ def test_what_stands_behind_an_image_is_left_out(tmp_path: Path, content: bytes,
     image = read(str(tmp_path / "given"), (tmp_path,))
     assert (image.name, image.content) == (name, content)
     assert image.digest == hashlib.sha256(content + behind).hexdigest()
-    assert [note for note in image.notes if "behind the end" in note] == list(image.notes)
+    assert [note for note in image.notes if "after the end" in note] == list(image.notes)
     assert bool(image.notes) == (len(behind) > images.MAX_UNREPORTED_BYTES)
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_image_is_refused_or_taken_in_bounds(kind: str, data: st.DataO
 @pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
 def test_what_only_begins_as_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key.png").write_bytes(content)
-    with pytest.raises(InvalidInput, match="not a whole one"):
+    with pytest.raises(InvalidInput, match="but is incomplete"):
         read(str(tmp_path / "key.png"), (tmp_path,))
 
 

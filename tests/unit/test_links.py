@@ -160,7 +160,7 @@ async def test_while_nobody_can_tell_who_has_access_a_link_is_not_called_dead(
     room.error = CannotVerify("The tokens cannot be read now.")
     answer = await http.request("GET" if use == "videos" else "PUT", link, content=PNG)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "cannot be read now. The link is as good as it was." in answer.json()["error"]
+    assert "cannot be read now. The link is still valid." in answer.json()["error"]
     room.error = None
     assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).is_success
 

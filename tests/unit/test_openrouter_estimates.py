@@ -62,7 +62,7 @@ def test_what_a_request_leaves_open_is_estimated_as_the_most_that_the_model_make
 def test_the_formula_of_a_remix_says_what_was_guessed() -> None:
     made = estimate(SIZED, TIERS, **REMIX)
     assert made is not None
-    why = "(the dearest price, since the resolution is not known)"
+    why = "(the highest price, since the resolution is not known)"
     assert made.formula == f"8 s (the model's longest) x 0.50 USD a second {why} = 4 USD"
     stated = estimate(SIZED, TIERS, **REMIX, **HD, n_frames=120)
     assert stated is not None

@@ -127,9 +127,9 @@ def test_the_formula_says_that_the_dearest_price_was_taken_and_why() -> None:
     unknown, unnamed = (estimate(TIERS, replace(JOB, **size)) for size in (UNKNOWN, {"width": 1920, "height": 1088}))
     assert unknown is not None
     assert unnamed is not None
-    rate = "5 s x 0.50 USD a second (the dearest price, since"
+    rate = "5 s x 0.50 USD a second (the highest price, since"
     assert unknown.formula == f"{rate} the resolution is not known) = 2.50 USD"
-    assert unnamed.formula == f"{rate} none is for this very resolution) = 2.50 USD"
+    assert unnamed.formula == f"{rate} none is for this exact resolution) = 2.50 USD"
 
 
 @pytest.mark.parametrize("changes", [UNKNOWN, {"width": 1920, "height": 1088}])
@@ -146,7 +146,7 @@ def test_an_upper_guess_says_that_it_is_one() -> None:
     by_second, by_token = estimate(TIERS, most), estimate({"video_tokens": "0.0000042"}, most)
     assert by_second is not None
     assert by_token is not None
-    why = "(the dearest price, since the resolution is not known)"
+    why = "(the highest price, since the resolution is not known)"
     assert by_second.formula == f"5 s (the model's longest) x 0.50 USD a second {why} = 2.50 USD"
     size = "1280 x 720 (the model's largest) x 150 frames (the model's longest)"
     assert by_token.formula == f"{size} / 1024 x 0.0000042 USD a token = 0.567 USD"

@@ -57,7 +57,7 @@ def test_ones_own_cap_comes_first_and_names_no_setting() -> None:
 def test_a_persons_cap_in_another_unit_or_without_prices_cannot_hold() -> None:
     with pytest.raises(OtherUnit, match="Your cap for 24 hours is 5 USD"):
         SpendingPolicy(per_day=FIVE, team=TeamCaps()).check_call(Cost.of(1))
-    with pytest.raises(NoPrices, match=r"so your cap for 24 hours \(5 USD\) cannot hold"):
+    with pytest.raises(NoPrices, match=r"so your cap for 24 hours \(5 USD\) cannot be enforced"):
         SpendingPolicy(per_day=FIVE, unit=None, team=TeamCaps()).check_call(None)
     SpendingPolicy(per_day=FIVE, unit=None, team=TeamCaps(calls_per_day=3)).check_call(None)
     with pytest.raises(OtherUnit):

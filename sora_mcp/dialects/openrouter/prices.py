@@ -184,8 +184,8 @@ def _most_specific(rates: list[_Rate], charged: frozenset[str]) -> list[_Rate]:
 
 
 def _reason(job: Job) -> str:
-    cause = "the resolution is not known" if job.lines is None else "none is for this very resolution"
-    return f" (the dearest price, since {cause})"
+    cause = "the resolution is not known" if job.lines is None else "none is for this exact resolution"
+    return f" (the highest price, since {cause})"
 
 
 def _apply_rate(rate: _Rate, job: Job, reason: str) -> Estimate | None:

@@ -80,7 +80,7 @@ def _field_problems(request: VideoRequest) -> Iterator[Problem]:
         yield Problem("n_variants", problem, "1; each further video is a call of its own")
     edit = request.sdedit
     if edit is not None and edit.amount is not None:
-        yield Problem("amount", "OpenRouter cannot be told how far a remix is to go", "say it in the prompt")
+        yield Problem("amount", "OpenRouter has no setting for how far a remix goes", "put it in the prompt")
     if edit is not None and edit.source_upload_media_id is not None:
         yield Problem("source_upload_media_id", "OpenRouter takes no uploads", "the id of a finished video")
 

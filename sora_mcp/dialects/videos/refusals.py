@@ -57,7 +57,7 @@ def _field_problems(request: VideoRequest, profile: Profile, abilities: Abilitie
         yield Problem("model", "is not a model name", "1 to 200 letters, digits or signs without spaces")
     edit = request.sdedit
     if edit is not None and edit.amount is not None:
-        yield Problem("amount", f"{server} cannot be told how far a remix is to go", "say it in the prompt")
+        yield Problem("amount", f"{server} has no setting for how far a remix goes", "put it in the prompt")
     if edit is not None and edit.source_upload_media_id is not None:
         yield Problem("source_upload_media_id", f"{server} takes no uploads", "the id of a finished video")
     if request.operation == "remix":

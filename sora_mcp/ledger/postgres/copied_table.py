@@ -75,7 +75,7 @@ class CopiedTable:
     def unsupported_values(self) -> Iterator[str]:
         """Describe each value in the file that PostgreSQL cannot hold."""
         for column in self._others:
-            yield f"the table {self.name} has a column {column}, which is none of a ledger's"
+            yield f"the table {self.name} has a column {column}, which no ledger has"
         for row in self._rows():
             for (column, (column_type, is_required)), value in zip(self._columns.items(), row, strict=True):
                 if reason := _problem_with(value, column_type, is_required=is_required):

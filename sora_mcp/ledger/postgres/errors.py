@@ -15,9 +15,9 @@ NO_PERMISSION = "its user may not do what is needed: let it own the database"
 _REASONS = {
     "23505": "a number is given out that is taken: a sequence stands behind the rows of its table",
     "25006": "it is read-only",
-    "3F000": "its user has no schema to make tables in: see search_path",
+    "3F000": "its user has no schema to create tables in: see search_path",
     "42501": NO_PERMISSION,
-    "55000": "it is a copy that only follows another, and is read-only",
+    "55000": "it is a standby, and is read-only",
     "53100": "the disk is full",
     "53300": "it has no connection left",
     "55P03": "another process holds it",

@@ -48,7 +48,7 @@ def inspect(url: str) -> Inspection:
 def _inspect(connection: Connection) -> Inspection:
     ((version, is_read_only, is_follower, has_schema, has_videos, may_create, is_copied),) = connection.run(_QUERY)
     if is_follower:
-        raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
+        raise Unsuitable("it is a standby", "give the address of the primary")
     if is_read_only:
         raise Unsuitable("it is read-only", "let its user write (default_transaction_read_only)")
     versions = connection.run("SELECT version FROM ledger_schema") if has_schema else []

@@ -51,19 +51,19 @@ async def read_link(request: Request, verifier: LinkVerifier, use: Use) -> Link:
     except FileProblem as error:
         raise Refusal(503, error.message) from None
     except CannotVerify as reason:
-        raise Refusal(503, f"{reason} The link is as good as it was.", UNAVAILABLE_HEADERS) from None
+        raise Refusal(503, f"{reason} The link is still valid.", UNAVAILABLE_HEADERS) from None
     if "authorization" in request.headers:
         principal = current_principal()
         if principal is None:
-            raise Refusal(401, "The token is not valid. This link needs none.", {"WWW-Authenticate": "Bearer"})
+            raise Refusal(401, "The token is not valid. This link needs no token.", {"WWW-Authenticate": "Bearer"})
         if principal.owner != link.owner:
             raise Refusal(403, "This link is somebody else's: it cannot be used with your token.")
     return link
 
 
 _RENEWAL_HINTS: dict[Use, str] = {
-    "videos": "download_video gives another.",
-    "images": "Name the image's path as url again: the refusal gives another.",
+    "videos": "download_video gives a new one.",
+    "images": "Give the image's path as url again: the refusal contains a new link.",
 }
 
 

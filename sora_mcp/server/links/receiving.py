@@ -94,19 +94,24 @@ def _as_refusals() -> Iterator[None]:
         raise Refusal(415, error.message) from None
     except LimitReached:
         message = (
-            f"{MAX_CONCURRENT_UPLOADS} of your images are coming in already. Send this one again when they are here."
+            f"{MAX_CONCURRENT_UPLOADS} of your images are being received already. "
+            "Send this one again when they have arrived."
         )
         raise Refusal(429, message, TOO_MANY_HEADERS) from None
     except QuotaReached as error:
         raise Refusal(429, str(error), {"Retry-After": f"{error.retry_after_s:.0f}"}) from None
     except LinkUsed:
-        raise Refusal(409, "Another image came by this link before; each image needs a link of its own.") from None
+        raise Refusal(
+            409, "Another image was sent with this link before; each image needs a link of its own."
+        ) from None
     except Silent:
         raise Refusal(
-            503, "The folder of images does not answer. Send it again later by the same link.", UNAVAILABLE_HEADERS
+            503,
+            "The folder of images does not answer. Send the image again later with the same link.",
+            UNAVAILABLE_HEADERS,
         ) from None
     except TimeoutError:
-        raise Refusal(408, f"The image did not come within {UPLOAD_TIMEOUT_S:g} s. Send it again.") from None
+        raise Refusal(408, f"The image did not arrive within {UPLOAD_TIMEOUT_S:g} s. Send it again.") from None
     except FileProblem as error:
         raise Refusal(507, f"{error.message} {_STORAGE_HINT}") from None
     except OSError as error:
@@ -122,7 +127,7 @@ def _check_head(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, f"The body is compressed. {_UPLOAD_HINT}.")
     if "content-range" in request.headers:
-        raise Refusal(400, f"An image comes in one piece. {_UPLOAD_HINT}.")
+        raise Refusal(400, f"An image has to be sent in one piece. {_UPLOAD_HINT}.")
     if _declared_size(request) > MAX_IMAGE_BYTES:
         raise _too_large()
 

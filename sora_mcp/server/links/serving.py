@@ -69,7 +69,7 @@ class Videos:
             saved = None if path is None else await self._open(path)
         except Silent:
             raise Refusal(
-                503, "The folder of videos does not answer. The link is as good as it was.", UNAVAILABLE_HEADERS
+                503, "The folder of videos does not answer. The link is still valid.", UNAVAILABLE_HEADERS
             ) from None
         except (SoraError, OSError) as error:
             reason = error.message if isinstance(error, SoraError) else error.strerror
