@@ -247,7 +247,7 @@ def test_a_wait_at_a_terminal_shows_a_bar_that_fits(shell: Shell, environment: d
 def test_ctrl_c_while_waiting_leaves_the_video_alone_and_says_how_to_come_back(
     shell: Shell, environment: dict[str, str]
 ) -> None:
-    environment["SORA_SANDBOX_SECONDS"] = "30"
+    environment["SORA_SANDBOX_SECONDS"] = "300"
     task_id = made(shell)
     process, terminal = at_a_terminal(environment, "get", task_id, "--wait", columns=100)
     read_until(terminal, "queued")
