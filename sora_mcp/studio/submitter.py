@@ -157,18 +157,15 @@ class Submitter:
             message = "It could not be recorded, so it was not sent."
             sending.error = InternalError(message, SeeLog(), outcome="not_submitted")
         else:
-            return await self._post_if_allowed(sending, sending.entry) if sending.is_new else None
+            return await self._post_if_wanted(sending, sending.entry) if sending.is_new else None
         return None
 
-    async def _post_if_allowed(self, sending: _Sending, entry: Entry) -> tuple[Created, State]:
+    async def _post_if_wanted(self, sending: _Sending, entry: Entry) -> tuple[Created, State]:
         if sending.is_given_up:
             sending.error = Unreachable("It was not sent: the call was given up first.")
-        elif not await self._ledger.may_send(entry):
-            sending.error = _NotConfirmed()
-        else:
-            self.last_sent = entry
-            return await self._post(sending, entry)
-        return Created(""), "rejected"
+            return Created(""), "rejected"
+        self.last_sent = entry
+        return await self._post(sending, entry)
 
     async def _post(self, sending: _Sending, entry: Entry) -> tuple[Created, State]:
         state: State = "rejected"
@@ -242,9 +239,11 @@ class Submitter:
             sending.error = OutcomeUnknown(_format_sentence(sending.entry.failure_reason), Settle())
 
     async def _create(self, sending: _Sending, entry: Entry) -> Created:
-        """POST until one is accepted: sent again only if it provably never arrived or was provably refused (429), and
-        if its row is still *sending* in the ledger now in place. Connecting may take long: that is checked once more
-        then."""
+        """POST until one is accepted: sent again only if it provably never arrived or was provably refused (429).
+
+        Each time its row has to be *sending* still in the ledger now in place, once there is a connection: others may
+        have settled it while the ledger's answer was held up, or while connecting took long.
+        """
         import stamina  # noqa: PLC0415 - `Gateway.prepare` has loaded it
 
         gateway, call = sending.gateway, sending.call
