@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted or "
+    epilog="Exit codes: 0 success; 2 usage error; 3 refused or failed; 4 outcome unknown; 130 interrupted or "
     "not confirmed.\n\n"
     'Example: SORA_BASE_URL=sandbox sora-mcp create "a paper boat in the rain" --wait --download',
 )
 @click.version_option(__version__, "-V", "--version", prog_name="sora-mcp")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Videos for agents: an MCP server for a Sora-format gateway, and the same for a person at a shell.
+    """Make videos at a Sora-format gateway: as an MCP server for agents, or with commands at a shell.
 
-    Without a command it serves one MCP client over stdin and stdout. Settings are environment
-    variables SORA_…; SORA_BASE_URL=sandbox tries everything without a gateway.
+    Without a command, it serves one MCP client over stdin and stdout. Settings are SORA_… environment variables. Set
+    SORA_BASE_URL=sandbox to try everything without a gateway.
     """
     if ctx.invoked_subcommand is None:
         _serve_stdio()
@@ -51,7 +51,7 @@ def main(ctx: click.Context) -> None:
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="An address other machines reach needs SORA_AUTH, SORA_ALLOWED_HOSTS and SORA_ALLOWED_ORIGINS.",
+    help="An address that other machines can reach needs SORA_AUTH, SORA_ALLOWED_HOSTS and SORA_ALLOWED_ORIGINS.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free port.")
 @click.pass_context
@@ -98,7 +98,7 @@ def _explain_bind_error(host: str, port: int) -> Iterator[None]:
 @main.command(epilog="Example: sora-mcp sandbox --port 8765")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks a free port.")
 def sandbox(port: int) -> None:
-    """Serve the sandbox gateway on this machine, for SORA_BASE_URL (with any SORA_API_KEY=sk-…)."""
+    """Serve the sandbox gateway on this machine: set SORA_BASE_URL to its address, and any SORA_API_KEY=sk-…."""
     settings = load_settings()
     from sora_mcp import dialects  # noqa: PLC0415
     from sora_mcp.sandbox import serve  # noqa: PLC0415
@@ -122,9 +122,9 @@ def sandbox(port: int) -> None:
 
 @main.command(epilog="Example: sora-mcp demo --out sora-demo")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sora-demo"), show_default=True)
-@click.option("--dialect", default="sora", show_default=True, help="What the sandbox speaks, such as videos:vllm-omni.")
+@click.option("--dialect", default="sora", show_default=True, help="The sandbox's dialect, such as videos:vllm-omni.")
 def demo(out: Path, dialect: str) -> None:
-    """Hold a whole conversation with the server, against the sandbox, and leave the videos in a folder."""
+    """Run a whole conversation with the server against the sandbox, and save the videos in a folder."""
     from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
 
     if dialect not in UPSTREAMS:
@@ -136,9 +136,9 @@ def demo(out: Path, dialect: str) -> None:
 
 
 @main.command("doctor", epilog="Example: sora-mcp doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def diagnose(as_json: bool) -> None:
-    """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
+    """Check the settings, gateway, key, folders, ledger and extras. Costs nothing."""
     with loading():
         from sora_mcp.cli.doctor import show  # noqa: PLC0415
 
@@ -163,17 +163,17 @@ def _refuse_arguments(_ctx: click.Context, _param: click.Parameter, arguments: t
 @main.command(epilog="Example: sora-mcp login --base-url https://api.example.com < key.txt")
 @click.argument("arguments", nargs=-1, metavar="", callback=_refuse_arguments, expose_value=False)
 @click.option("--base-url", metavar="URL", help="The gateway's address.")
-@click.option("--dialect", metavar="NAME", help="What it speaks, such as videos:vllm-omni.  [default: sora]")
+@click.option("--dialect", metavar="NAME", help="Its dialect, such as videos:vllm-omni.  [default: sora]")
 @click.option("--store", type=click.Choice(["key-store", "file"]), help="Where to keep the key.")
-@click.option("--no-check", is_flag=True, help="Keep the login without asking the gateway, which is free.")
+@click.option("--no-check", is_flag=True, help="Save the login without checking it (a check is free).")
 @click.option("--api-key", "--key", metavar="KEY", callback=_refuse_key, expose_value=False, hidden=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def login(base_url: str | None, dialect: str | None, store: Store | None, no_check: bool, as_json: bool) -> None:
-    """Keep a gateway's address and key, for this shell and for every client's server.
+    """Save a gateway's address and key, for this shell and for the server of every client.
 
-    Asks for both at a terminal; elsewhere the key is read from standard input. The key is kept in the system's key
-    store, or where there is none in a file that only you can read. The last login is the default; SORA_BASE_URL
-    chooses another, and SORA_API_KEY wins over all.
+    At a terminal, it asks for both; otherwise it reads the key from standard input. The key is kept in the system's key
+    store or, if there is none, in a file that only you can read. The last login is the default; SORA_BASE_URL selects
+    another, and SORA_API_KEY overrides them all.
     """
     from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
 
@@ -187,9 +187,9 @@ def login(base_url: str | None, dialect: str | None, store: Store | None, no_che
 
 @main.command(epilog="Example: sora-mcp logout https://api.example.com")
 @click.argument("address", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def logout(address: str | None, as_json: bool) -> None:
-    """Forget a login and its key: the one for ADDRESS, or the only one."""
+    """Delete a login and its key: the login for ADDRESS, or the only one."""
     with loading():
         from sora_mcp.cli.login import log_out  # noqa: PLC0415
 
@@ -198,14 +198,14 @@ def logout(address: str | None, as_json: bool) -> None:
 
 @main.command(epilog="Example: sora-mcp settle req_… --none")
 @click.argument("request_id")
-@click.option("--task", "task_id", metavar="TASK_ID", help="The task that it became.")
-@click.option("--none", "nothing", is_flag=True, help="It became nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--task", "task_id", metavar="TASK_ID", help="The task that the request became.")
+@click.option("--none", "nothing", is_flag=True, help="The request became nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -> None:
-    """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none.
+    """Settle an unknown outcome after checking the gateway's own log: --task TASK_ID or --none.
 
-    --none also gives up a task that the gateway has forgotten. Without either, the tasks are shown that the gateway
-    lists around that time, where it can.
+    --none also gives up a task that the gateway has forgotten. Without either option, it shows the tasks that the
+    gateway lists around that time, if it can list them.
     """
     if task_id and nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
@@ -223,27 +223,29 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
 
 @main.command(epilog="Example: sora-mcp batch films.jsonl --at-once 2")
 @click.argument("file", type=click.Path(allow_dash=True), metavar="FILE.jsonl")
-@click.option("--at-once", type=click.IntRange(1, 50), default=4, show_default=True, help="Videos under way at most.")
-@click.option("--dry-run", is_flag=True, help="Try all lines and show what they cost; send and write nothing.")
-@click.option("--retry-failed", is_flag=True, help="Send again what was rejected, failed, blocked or lost.")
-@click.option("--yes", is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST together.")
+@click.option(
+    "--at-once", type=click.IntRange(1, 50), default=4, show_default=True, help="Most videos under way at once."
+)
+@click.option("--dry-run", is_flag=True, help="Check every line and show the costs; send and write nothing.")
+@click.option("--retry-failed", is_flag=True, help="Send lines again that were rejected, failed, blocked or lost.")
+@click.option("--yes", is_flag=True, help="Do not ask before a batch that costs more than SORA_ASK_ABOVE_COST.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     callback=require_file_name,
     metavar="FILE",
-    help="Write the results there, in order.",
+    help="Write the results to this file, in the order of the lines.",
 )
 @click.option(
     "--download", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER", help="Save the videos there."
 )
 def batch(file: str, **options: Any) -> None:
-    """Make many videos, one request a line: {"prompt": "a fox in the snow"}. Costs money.
+    """Make many videos, one request per line, such as {"prompt": "a fox in the snow"}. Costs money.
 
-    A line has the arguments of create, or of the "operation" that it names: storyboard, remix, blend; and perhaps a
-    "name". All lines are tried before the first is sent. Run again, it goes on where it ended: no line is sent twice.
-    The results are JSON, one line each; at a terminal, words. With - for FILE the lines come from standard input, each
-    with a name.
+    Each line holds the arguments of create or, with an "operation", of storyboard, remix or blend. It may have a
+    "name". Every line is checked before the first is sent. Run the same command again to continue where it stopped: no
+    line is sent twice. Results are JSON, one object per line, or text at a terminal. If FILE is -, the lines are read
+    from standard input, and each needs a name.
     """
     settings = load_settings()
     with loading():
@@ -254,11 +256,11 @@ def batch(file: str, **options: Any) -> None:
 
 @main.command(epilog="Example: sora-mcp usage --days 7")
 @click.option(
-    "--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="How many days, counting today."
+    "--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="Days to show, including today."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def usage(days: int, as_json: bool) -> None:
-    """Show what was spent: by day, by operation and by gateway, each unit apart."""
+    """Show what was spent, by day, by operation and by gateway, with a separate sum for each unit."""
     settings = load_settings()
     with loading():
         from sora_mcp.cli.usage import show  # noqa: PLC0415
@@ -271,14 +273,14 @@ main.add_command(token)
 
 @main.group(epilog="Example: sora-mcp ledger new --yes")
 def ledger() -> None:
-    """The record of what was paid for: a file in SORA_HOME, or in PostgreSQL (SORA_LEDGER_URL)."""
+    """Manage the record of paid requests: a file in SORA_HOME, or PostgreSQL (SORA_LEDGER_URL)."""
 
 
 @ledger.command("new", epilog="Example: sora-mcp ledger new --yes")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def new_ledger(yes: bool, as_json: bool) -> None:
-    """Start a new ledger where the old one is lost, and keep what is left of it in a folder beside it.
+    """Start a new ledger if the old one is lost, and keep what is left of it in a folder beside it.
 
     Videos made so far are no longer listed, and the same request may be paid for again.
     """
@@ -289,15 +291,15 @@ def new_ledger(yes: bool, as_json: bool) -> None:
 
 
 @ledger.command("copy", epilog="Example: SORA_LEDGER_URL=postgresql://… sora-mcp ledger copy --dry-run")
-@click.option("--dry-run", is_flag=True, help="Write and compare everything, then undo it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--again", is_flag=True, help="Copy once more, where the database of an earlier copy is lost.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--dry-run", is_flag=True, help="Write and compare everything, then roll it back.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--again", is_flag=True, help="Copy again if the database of an earlier copy is lost.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 def copy_ledger(dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
-    """Move the ledger of SORA_HOME into the PostgreSQL database of SORA_LEDGER_URL.
+    """Move the ledger from SORA_HOME to the PostgreSQL database in SORA_LEDGER_URL.
 
-    All rows are written and compared in one transaction: if it is interrupted, run it again. The file stays as it is
-    and can be read; nothing more is submitted from it.
+    All rows are written and compared in one transaction: if it is interrupted, run it again. The file is not changed
+    and can still be read, but nothing more is submitted from it.
     """
     settings = load_settings()
     with loading():
@@ -307,10 +309,10 @@ def copy_ledger(dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
 
 
 @main.command(epilog="Example: sora-mcp manifests --check")
-@click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:
-    """Write what is generated from the tools and the settings: manifests, the published surface, tables of the docs."""
+    """Generate the manifests, the published surface and the tables in the docs from the tools and settings."""
     from sora_mcp.distribution.manifests import drift, write  # noqa: PLC0415
 
     if not check:
@@ -337,7 +339,7 @@ def _complete_client(_ctx: click.Context, _param: click.Parameter, incomplete: s
 def install(client: str, dry_run: bool) -> None:
     """Add this server to a client: claude-desktop, claude-code, vscode, cursor, codex and others.
 
-    Settings that are set here and aren't secret are written into the client's configuration; the key never is.
+    The settings of this shell are written into the client's configuration, except secrets; the key is never written.
     """
     from sora_mcp.cli.client_commands import add  # noqa: PLC0415
 
@@ -356,9 +358,9 @@ def uninstall(client: str, dry_run: bool) -> None:
 
 @main.command(epilog="Example: sora-mcp completion bash --install")
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
-@click.option("--install", "install_it", is_flag=True, help="Set it up for this user, and say what was written.")
+@click.option("--install", "install_it", is_flag=True, help="Install it for this user, and print what was written.")
 def completion(shell: str | None, install_it: bool) -> None:
-    """Print a completion script for bash, zsh or fish (by default for your shell), or set it up."""
+    """Print or install a completion script for bash, zsh or fish (by default, for your shell)."""
     from sora_mcp.cli.completion import install_script, login_shell, script  # noqa: PLC0415
 
     shell = shell or login_shell()
@@ -375,7 +377,7 @@ def version() -> None:
 @click.argument("names", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
 def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """List the commands, or show the help of one."""
+    """List the commands, or show help for one."""
     assert ctx.parent is not None
     context = ctx.parent
     for name in names:

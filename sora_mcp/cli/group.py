@@ -18,14 +18,14 @@ from sora_mcp.core.tasks import quoted
 
 _VIDEO_COMMANDS = {
     "create": "Make a new video from a prompt, an image, or both. Costs money.",
-    "storyboard": "Make a video with beats at given times. Costs money.",
-    "remix": "Change a finished video. Costs money.",
-    "blend": "Make one new video in which the first turns into the second. Costs money.",
+    "storyboard": "Make a video from timed beats. Costs money.",
+    "remix": "Make a changed copy of a finished video. Costs money.",
+    "blend": "Make a video in which one video or image turns into another. Costs money.",
     "get": "See whether a video is ready, or wait until it is.",
     "list": "List your videos, newest first.",
     "view": "Save a contact sheet of a finished video.",
     "download": "Save a finished video.",
-    "gateway": "Show which gateway this is, what it takes, the caps, and what was spent.",
+    "gateway": "Show the gateway, what it accepts, the caps, and what was spent.",
 }
 """Summaries for `--help`, which so does not load what the commands are built from, in `cli.videos`."""
 _PAID_COMMANDS = {"batch", *(name for name, summary in _VIDEO_COMMANDS.items() if summary.endswith("Costs money."))}
@@ -76,7 +76,7 @@ class Group(SubGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own = {name: self.commands[name].get_short_help_str(160) for name in super().list_commands(ctx)}
-        for title, rows in (("Videos", _VIDEO_COMMANDS), ("The rest", own)):
+        for title, rows in (("Videos", _VIDEO_COMMANDS), ("Other commands", own)):
             with formatter.section(title):
                 formatter.write_dl(list(rows.items()))
 

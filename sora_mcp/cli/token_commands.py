@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from sora_mcp.identity.tokens import Grant, TokenStore
 
 MAX_KEY_LENGTH = 4096
-_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else."
+)
 
 
 @click.group(cls=SubGroup, epilog="Example: sora-mcp token add alice")
 def token() -> None:
-    """The people who share this server over HTTP, with SORA_AUTH=tokens: one token for each name."""
+    """Manage the tokens of the people who share this server over HTTP (SORA_AUTH=tokens): one token per name."""
 
 
 def _parse_scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -61,9 +63,11 @@ def _parse_cap(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     "--scopes", callback=_parse_scopes, help="videos:read, videos:create or both (the default), separated by a comma."
 )
 @click.option(
-    "--cap", callback=_parse_cap, help='The most that 24 hours of this person may cost, such as 3 or "5 USD".'
+    "--cap", callback=_parse_cap, help='The most that this person may spend in 24 hours, such as 3 or "5 USD".'
 )
-@click.option("--replace", is_flag=True, help="Replace the old token; its scopes and cap stay unless you name others.")
+@click.option(
+    "--replace", is_flag=True, help="Replace the old token; its scopes and cap stay unless you give new ones."
+)
 @_json_option
 def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bool, as_json: bool) -> None:
     """Make a token for NAME and show it once; only its hash is kept.
@@ -97,7 +101,7 @@ def _echo_secret(name: str, text: str) -> None:
 @token.command("list", epilog="Example: sora-mcp token list")
 @_json_option
 def show(as_json: bool) -> None:
-    """List the tokens: whose they are, and what each allows."""
+    """List the tokens, with their owners and what each allows."""
     settings = load_settings()
     grants = _token_store(settings).grants()
     if unused := unused_files(settings):
@@ -116,7 +120,7 @@ def show(as_json: bool) -> None:
 @click.argument("name")
 @_json_option
 def revoke(name: str, as_json: bool) -> None:
-    """Revoke the token of NAME. A running server refuses it, and ends its streams, within seconds."""
+    """Revoke NAME's token. A running server refuses it, and ends its streams, within seconds."""
     settings = load_settings()
     from sora_mcp.core.errors import FileProblem  # noqa: PLC0415
     from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415
@@ -137,10 +141,10 @@ def revoke(name: str, as_json: bool) -> None:
 
 @token.command(epilog="Example: sora-mcp token key alice --remove")
 @click.argument("name")
-@click.option("--remove", is_flag=True, help="Forget it; the server's own key is used again.")
+@click.option("--remove", is_flag=True, help="Delete the key; the server's own key is used again.")
 @_json_option
 def key(name: str, remove: bool, as_json: bool) -> None:
-    """Keep NAME's own key of the gateway: what they make is paid for with it.
+    """Save NAME's own gateway key: it pays for what they make.
 
     The key is asked for, or read from standard input. NAME is the name of a token, or ISSUER#SUBJECT for somebody who
     signs in by OAuth. The key is kept for the gateway that SORA_BASE_URL names, and is sent to no other.
@@ -165,7 +169,7 @@ def key(name: str, remove: bool, as_json: bool) -> None:
 @token.command("import", epilog="Example: sora-mcp token import")
 @_json_option
 def import_tokens(as_json: bool) -> None:
-    """Move tokens and keys from the files in SORA_HOME into the database of SORA_LEDGER_URL.
+    """Move tokens and keys from the files in SORA_HOME to the database in SORA_LEDGER_URL.
 
     A name that already has a token there keeps that one. The files are renamed, to show that they are no longer used.
     """

@@ -58,18 +58,18 @@ _OUT = click.Option(
     ["--out"],
     type=click.Path(path_type=Path),
     metavar="FILE.mp4",
-    help="Save it as this file, which must not be there yet.",
+    help="Save the video as this file, which must not exist yet.",
 )
-_OPEN = click.Option(["--open", "open_it"], is_flag=True, help="Open the file with this desktop's own program.")
+_OPEN = click.Option(["--open", "open_it"], is_flag=True, help="Open the file with the desktop's default program.")
 _SIZE_OPTIONS = (
-    click.Option(["--size"], metavar="WxH", help="Width and height in one, such as 720x720."),
+    click.Option(["--size"], metavar="WxH", help="Width and height together, such as 720x720."),
     click.Option(["--seconds"], metavar="NUMBER", help="The length in seconds, instead of --n-frames."),
 )
 _PAID_OPTIONS = (
-    click.Option(["--yes"], is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST."),
+    click.Option(["--yes"], is_flag=True, help="Do not ask before a video that costs more than SORA_ASK_ABOVE_COST."),
     _WAIT,
     click.Option(
-        ["--download"], is_flag=True, help="Wait for it, and save every variant (in SORA_OUTPUT_DIR, without --out)."
+        ["--download"], is_flag=True, help="Wait, then save every variant (in SORA_OUTPUT_DIR, unless --out is given)."
     ),
     _OUT,
     _OPEN,
@@ -92,7 +92,7 @@ _COMMAND_SPECS = {
                 ["--action", "beats"],
                 multiple=True,
                 metavar="TIME=TEXT",
-                help="A beat: a frame, or seconds such as 2.5s, and what is seen from there on. May be repeated.",
+                help="A beat: a frame, or seconds such as 2.5s, and what is seen from then on. May be repeated.",
             ),
             _IMAGE,
             *_SIZE_OPTIONS,
@@ -102,7 +102,7 @@ _COMMAND_SPECS = {
                 type=click.Path(dir_okay=False, path_type=Path),
                 callback=require_file_name,
                 metavar="FILE.png",
-                help="With --dry-run: draw the plan there, a PNG, or a JPEG where the name ends in .jpg.",
+                help="With --dry-run: draw the plan to this PNG file, or to a JPEG if the name ends in .jpg.",
             ),
         ),
         substitutes={"actions": "--action", "inpaint_items": "--image"},
@@ -144,7 +144,7 @@ _COMMAND_SPECS = {
                 callback=require_file_name,
                 default=Path("contact-sheet.png"),
                 show_default=True,
-                help="Where to write the PNG, or a JPEG where the name ends in .jpg; replaced if it is there.",
+                help="Where to write the PNG, or a JPEG if the name ends in .jpg. An existing file is replaced.",
             ),
             _OPEN,
         ),
@@ -154,7 +154,7 @@ _COMMAND_SPECS = {
     ),
     "gateway": _CommandSpec("describe_gateway", (), "sora-mcp gateway"),
 }
-_JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object on stdout, nothing else.")
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 
 
 class _VideoCommand(Command):
@@ -212,9 +212,9 @@ def video_command(name: str, summary: str) -> click.Command:
     )
 
 
-_ID_HELP = "In place of an id, `last` means the newest video; its beginning will do where only one begins so."
+_ID_HELP = "For an id, `last` means the newest video. An id can be shortened if no other id begins the same."
 _ARGUMENT_HELP = {
-    "prompt": "With - for PROMPT it is read from standard input.",
+    "prompt": "If PROMPT is -, it is read from standard input.",
     "task_id": _ID_HELP,
     "source_generation_id": _ID_HELP,
     "sources": _ID_HELP,
@@ -250,14 +250,14 @@ def typed_names(tool: str) -> dict[str, str]:
 
 _OPTION_HELP = {
     "style": "The style; there is only one.",
-    "model": "The model, where there are several. Default: SORA_MODEL, or the gateway's own.",
-    "inpaint_items": "Images to begin from, as the API documents them.",
-    "wait_seconds": "Wait this long at most; --wait has no limit.",
-    "cursor": "Where to go on: an earlier list ends with the command.",
-    "limit": "List so many at most.",
+    "model": "The model, if there are several. Default: SORA_MODEL, or the gateway's own.",
+    "inpaint_items": "Images to start from, in the API's format.",
+    "wait_seconds": "Wait at most this many seconds; --wait has no limit.",
+    "cursor": "Where to continue. A list that has more ends with the command to run.",
+    "limit": "List at most this many.",
     "query": "Only videos with this text in the prompt or a beat.",
-    "status": "Only videos in this state; of an unknown one a video may exist.",
-    "variant": "Which variant, from 1.",
+    "status": "Only videos in this state; unknown means that a video may exist.",
+    "variant": "Which variant, counting from 1.",
     "beside": "The id of a second video to compare it with.",
 }
 """Help for options whose description in the surface is written for agents."""

@@ -57,12 +57,12 @@ class Settings:
         metadata=_meta("Address of the gateway (https://…), or `sandbox` for the built-in stand-in.", convert.text()),
     )
     api_key: Secret | None = field(
-        default=None, metadata=_meta("The gateway's key. Sent as a Bearer header, nowhere else.", convert.secret())
+        default=None, metadata=_meta("The gateway's key. Sent only as a Bearer header.", convert.secret())
     )
     dialect: str = field(
         default=SORA,
         metadata=_meta(
-            "What the upstream speaks: `sora`, `openrouter` (the default at openrouter.ai), or `videos:…` for a server "
+            "The upstream's API: `sora`, `openrouter` (the default at openrouter.ai), or `videos:…` for a server "
             "with `/v1/videos`.",
             convert.choice(*UPSTREAMS),
         ),
@@ -70,20 +70,20 @@ class Settings:
     model: str | None = field(
         default=None,
         metadata=_meta(
-            "The upstream's name of the model, where it has several (not with `sora`).",
+            "The upstream's name for the model, if it has several (not with `sora`).",
             convert.text(r"[!-~]{1,200}", "1 to 200 letters, digits or signs without spaces"),
         ),
     )
     home: Path = field(
         default_factory=_data_folder,
         metadata=_meta(
-            "Folder of the ledger and the sandbox's videos. Default: the platform's data folder.", convert.folder()
+            "Folder for the ledger and the sandbox's videos. Default: the platform's data folder.", convert.folder()
         ),
     )
     ledger_url: Secret | None = field(
         default=None,
         metadata=_meta(
-            "PostgreSQL database of the ledger, for several servers that share it: "
+            "PostgreSQL database for a ledger that several servers share: "
             "`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`. Default: a file in SORA_HOME.",
             convert.database(),
         ),
@@ -101,12 +101,12 @@ class Settings:
         ),
     )
     connect_timeout: float = field(
-        default=10, metadata=_meta("Seconds to reach the gateway.", convert.number(gt=0, le=60))
+        default=10, metadata=_meta("Seconds to wait for a connection to the gateway.", convert.number(gt=0, le=60))
     )
     create_timeout: float = field(
         default=120,
         metadata=_meta(
-            "Seconds to wait for the answer to a create; later its outcome is unknown.", convert.number(gt=0, le=600)
+            "Seconds to wait for the answer to a create; then its outcome is unknown.", convert.number(gt=0, le=600)
         ),
     )
     query_timeout: float = field(
@@ -114,14 +114,14 @@ class Settings:
     )
     download_timeout: float = field(
         default=50,
-        metadata=_meta("Seconds for one download; many hosts stop at 60.", convert.number(gt=0, le=3600)),
+        metadata=_meta("Seconds for one download; many hosts give up after 60.", convert.number(gt=0, le=3600)),
     )
     download_max_mb: int = field(
         default=500, metadata=_meta("Largest video to download, in megabytes.", convert.integer(gt=0))
     )
     save_finished: bool = field(
         default=False,
-        metadata=_meta("Whether finished videos are saved by themselves, in SORA_OUTPUT_DIR.", convert.boolean()),
+        metadata=_meta("Whether finished videos are saved automatically in SORA_OUTPUT_DIR.", convert.boolean()),
     )
     duplicate_window: float = field(
         default=10,
@@ -133,46 +133,45 @@ class Settings:
     max_cost_per_call: Cost | None = field(
         default=None,
         metadata=_meta(
-            "Most that one call may cost: a relative cost such as `3`, or money such as `5 USD`. Default: no cap.",
+            "The most that one call may cost: a relative cost such as `3`, or money such as `5 USD`. Default: no cap.",
             convert.cost(positive=True),
         ),
     )
     max_cost_per_day: Cost | None = field(
         default=None,
         metadata=_meta(
-            "Most that 24 hours may cost: a relative cost such as `3`, or money such as `5 USD`. Default: no cap.",
+            "The most that 24 hours may cost: a relative cost such as `3`, or money such as `5 USD`. Default: no cap.",
             convert.cost(positive=True),
         ),
     )
     max_cost_per_owner: Cost | None = field(
         default=None,
         metadata=_meta(
-            "Most that 24 hours may cost one person of a team. Default: no cap.", convert.cost(positive=True)
+            "The most that one person of a team may spend in 24 hours. Default: no cap.", convert.cost(positive=True)
         ),
     )
     ask_above_cost: Cost | None = field(
         default=None,
         metadata=_meta(
-            "Cost (`3`, or `5 USD`) above which the user is asked first, where that is possible. Default: never.",
-            convert.cost(),
+            "Cost (`3` or `5 USD`) above which the user is asked first, where possible. Default: never.", convert.cost()
         ),
     )
     max_running: int | None = field(
-        default=None, metadata=_meta("Most videos under way at once. Default: no cap.", convert.integer(ge=1))
+        default=None, metadata=_meta("The most videos under way at once. Default: no cap.", convert.integer(ge=1))
     )
     max_calls_per_day: int | None = field(
         default=None,
         metadata=_meta(
-            "Most videos submitted in 24 hours; the one cap that holds where no price is known. Default: no cap.",
+            "The most videos submitted in 24 hours; the one cap that works where no price is known. Default: no cap.",
             convert.integer(ge=1),
         ),
     )
     max_prompt_length: int = field(
         default=10_000,
-        metadata=_meta("Most characters of a prompt, or of a beat's description.", convert.integer(ge=1)),
+        metadata=_meta("The most characters in a prompt, or in a beat's description.", convert.integer(ge=1)),
     )
     max_variants: int = field(
-        default=4, metadata=_meta("Most variants in one call (no maximum is documented).", convert.integer(ge=1))
+        default=4, metadata=_meta("The most variants in one call (no maximum is documented).", convert.integer(ge=1))
     )
     extra_sizes: tuple[tuple[int, int], ...] = field(
         default=(),
@@ -187,61 +186,62 @@ class Settings:
     sdedit_source: Literal["nested", "top"] = field(
         default="nested",
         metadata=_meta(
-            "Where a remix names its source: inside `sdedit`, or `top` (beside it).", convert.choice("nested", "top")
+            "Where a remix names its source: in `sdedit` (`nested`) or beside it (`top`).",
+            convert.choice("nested", "top"),
         ),
     )
     seed: int | None = field(
         default=None,
         metadata=_meta(
-            "A whole number that makes a model repeat itself, where it can (`openrouter`). Default: none.",
+            "A whole number that makes a model's output repeatable, if it supports that (`openrouter`). Default: none.",
             convert.integer(ge=0),
         ),
     )
     generate_audio: bool | None = field(
         default=None,
         metadata=_meta(
-            "Whether videos get sound, where the model makes any (`openrouter`). Default: as the model does.",
+            "Whether videos get sound, if the model can make it (`openrouter`). Default: the model decides.",
             convert.boolean(),
         ),
     )
     owner: str | None = field(
         default=None,
         metadata=_meta(
-            "Whose videos these are, where several people share a key and a ledger; each sees only their own.",
+            "Whose videos these are, if several people share a key and a ledger. Each sees only their own.",
             convert.text(r"[A-Za-z0-9._@-]{1,64}|https?://[!-~]+#[ -~]+", "1 to 64 letters, digits or . _ @ -"),
         ),
     )
     public_url: str | None = field(
         default=None,
-        metadata=_meta("Address that links to files begin with. Default: as the request.", convert.public_address()),
+        metadata=_meta("Address that links to files begin with. Default: the request's.", convert.public_address()),
     )
     auth: tuple[str, ...] = field(
         default=(),
         metadata=_meta(
-            "Who may use this server over HTTP, for a team: whoever has one of its `tokens` (`sora-mcp token add`), a "
-            "token of an issuer (`oauth`), or either (`tokens,oauth`). Default: nobody is asked, on this machine only.",
+            "How a team's callers authenticate over HTTP: with this server's `tokens` (`sora-mcp token add`), "
+            "an issuer's (`oauth`), or either (`tokens,oauth`). Default: no authentication, this machine only.",
             convert.choices("tokens", "oauth"),
         ),
     )
     oauth_issuer: str | None = field(
         default=None,
         metadata=_meta(
-            "Address of the OAuth issuer, exactly as its tokens name it (`iss`), with SORA_AUTH=oauth.",
+            "With SORA_AUTH=oauth: address of the OAuth issuer, exactly as its tokens name it (`iss`).",
             convert.https_address(),
         ),
     )
     oauth_audience: str | None = field(
         default=None,
         metadata=_meta(
-            "Public address of this server's MCP endpoint, such as `https://videos.example.org/mcp`: tokens have to be "
-            "made for it (`aud`), with SORA_AUTH=oauth.",
+            "With SORA_AUTH=oauth: public address of this server's MCP endpoint, such as "
+            "`https://videos.example.org/mcp`, for which tokens must be issued (`aud`).",
             convert.https_address(),
         ),
     )
     allowed_hosts: tuple[str, ...] = field(
         default=(),
         metadata=_meta(
-            "Names under which clients reach this server over HTTP, such as `videos.example.org`, separated by `,`. "
+            "Host names by which clients reach this server over HTTP, such as `videos.example.org`, separated by `,`. "
             "Default: this machine only.",
             convert.hosts(),
         ),
@@ -250,17 +250,17 @@ class Settings:
         default=(),
         metadata=_meta(
             "Web pages that may use this server over HTTP, such as `https://chat.example.org`, separated by `,`. "
-            "Default: this machine's.",
+            "Default: this machine's pages.",
             convert.origins(),
         ),
     )
     sandbox_seconds: float = field(
         default=3,
-        metadata=_meta("How long a video of the sandbox takes to make.", convert.number(ge=0, le=600)),
+        metadata=_meta("Seconds that the sandbox takes to make a video.", convert.number(ge=0, le=600)),
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = field(
         default="WARNING",
-        metadata=_meta("What is logged to stderr.", convert.choice("DEBUG", "INFO", "WARNING", "ERROR")),
+        metadata=_meta("Lowest level that is logged to stderr.", convert.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
     is_shared: bool = False  # these are one person's settings on a shared server: see `config.sharing`
     personal_cap: Cost | None = None  # that person's cap for 24 hours; the other caps cover all people together

@@ -162,7 +162,7 @@ def test_vs_code_is_handed_the_entry_and_what_to_ask_for(home: Path) -> None:
             {
                 "type": "promptString",
                 "id": "sora-api-key",
-                "description": "The gateway's key. Sent as a Bearer header, nowhere else.",
+                "description": "The gateway's key. Sent only as a Bearer header.",
                 "password": True,
             }
         ],

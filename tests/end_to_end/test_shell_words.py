@@ -38,7 +38,7 @@ def test_a_blend_of_any_number_but_two_says_that_it_takes_two_sources(run: Run, 
 
 def test_the_help_says_what_a_blend_makes(run: Run) -> None:
     said = " ".join(run("blend", "--help").stdout.split())
-    assert "Make one new video in which the first turns into the second. Costs money." in said
+    assert "Make a video in which one video or image turns into another. Costs money." in said
 
 
 @pytest.mark.anyio
