@@ -8,14 +8,13 @@ another server, such as the answer to a question that it asked, is broadcast to 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
@@ -28,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sora_mcp.core.errors import SoraError
 from sora_mcp.server.bounds import MAX_MESSAGE_BYTES
 from sora_mcp.server.principals import current_principal
+from sora_mcp.server.session_ids import SessionClient, decode_id, encode_id
 from sora_mcp.server.subscribers import MAX_URI_LENGTH, MAX_URIS
 from sora_mcp.server.surface import SoraServer
 
@@ -45,65 +45,13 @@ MAX_ATTEMPTS, RETRY_DELAY_S = 15, 2.0
 """Attempts to send a message to the other servers, and seconds between them: the ledger may be unavailable."""
 
 _SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
-_PREFIX = "any."
-_MODES = ("form", "url")
 _SUBSCRIBING = {"resources/subscribe", "resources/unsubscribe"}
-
-
-class _Client(Struct, frozen=True):
-    """What a client declared in `initialize`. `modes`: those in which its user can be asked, None if none."""
-
-    version: str
-    modes: tuple[str, ...] | None
-
-    @classmethod
-    def from_params(cls, params: dict[str, Any]) -> _Client:
-        """Create it from the params of `initialize`."""
-        capabilities = params.get("capabilities")
-        elicitation = capabilities.get("elicitation") if isinstance(capabilities, dict) else None
-        modes = tuple(mode for mode in _MODES if mode in elicitation) if isinstance(elicitation, dict) else None
-        version = params.get("protocolVersion")
-        return cls(version if version in HANDSHAKE_PROTOCOL_VERSIONS else HANDSHAKE_PROTOCOL_VERSIONS[-1], modes)
-
-    @property
-    def initialize_request(self) -> dict[str, Any]:
-        """The request with which the client would open its session again."""
-        capabilities: dict[str, Any] = {} if self.modes is None else {"elicitation": {mode: {} for mode in self.modes}}
-        client_info = {"name": "client", "version": "1"}
-        params = {"protocolVersion": self.version, "capabilities": capabilities, "clientInfo": client_info}
-        return {"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params}
-
-
-def _encode_id(client: _Client, owner: str) -> str:
-    nonce = secrets.token_hex(16)
-    modes = None if client.modes is None else list(client.modes)
-    text = json.dumps([nonce, _owner_digest(nonce, owner), client.version, modes], separators=(",", ":"))
-    return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _decode_id(session_id: str, owner: str) -> _Client | None:
-    """Return the client that opened a session; None if the id is invalid, or belongs to another owner."""
-    text = session_id.removeprefix(_PREFIX)
-    if text == session_id or len(text) > 1000:
-        return None
-    try:
-        nonce, digest, version, modes = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if digest != _owner_digest(nonce, owner) or version not in HANDSHAKE_PROTOCOL_VERSIONS:
-            return None
-        return _Client(version, None if modes is None else tuple(mode for mode in _MODES if mode in modes))
-    except (ValueError, TypeError):
-        return None
-
-
-def _owner_digest(nonce: str, owner: str) -> str:
-    """Return a digest of a session's owner. It need not be secret: callers authenticate with their token."""
-    return hashlib.sha256(f"{nonce} {owner}".encode()).hexdigest()[:32]
 
 
 class _Session(Struct):
     """A session as this server knows it. `local_id`: its id within this server, empty if it has to be opened."""
 
-    client: _Client
+    client: SessionClient
     scope: Scope
     local_id: str = ""
     subscriptions: dict[str, str] = field(default_factory=dict)
@@ -129,6 +77,9 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
         self._closed: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A session's messages reach the other servers in the order in which they came: of two answers to a question
+        the first counts."""
         server.on_message = self._receive_broadcast
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,8 +100,8 @@ class Sessions:
         if message.get("method") != "initialize" or not isinstance(params := message.get("params"), dict):
             await self._app(scope, body.replay(), send)
             return
-        client = _Client.from_params(params)
-        session_id = _encode_id(client, _owner())
+        client = SessionClient.from_params(params)
+        session_id = encode_id(client, _owner())
         session = _Session(client, scope)
         self._add(session_id, session)
         await self._app(scope, body.replay(), _Response(send, session_id, opens=session).send)
@@ -158,7 +109,7 @@ class Sessions:
             self._sessions.pop(session_id, None)
 
     async def _serve(self, session_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        client = None if session_id in self._closed else _decode_id(session_id, _owner())
+        client = None if session_id in self._closed else decode_id(session_id, _owner())
         if client is None:
             await Response("Session not found", status_code=404)(scope, receive, send)
             return
@@ -236,17 +187,19 @@ class Sessions:
 
     def _broadcast(self, session_id: str, **fields: str) -> None:
         text = json.dumps({"from": self._sender, "session": session_id, **fields})
-        self._spawn(self._send_broadcast(text), copy_context())
+        order = self._orders.setdefault(session_id, asyncio.Lock())
+        self._spawn(self._send_broadcast(text, order), copy_context())
 
-    async def _send_broadcast(self, text: str) -> None:
-        for _ in range(MAX_ATTEMPTS):
-            try:
-                await self._server.studio.servers.broadcast(text)
-            except SoraError as error:
-                logger.info("the other servers cannot be told now: %s", error.message)
-            else:
-                return
-            await anyio.sleep(RETRY_DELAY_S)
+    async def _send_broadcast(self, text: str, order: asyncio.Lock) -> None:
+        async with order:
+            for _ in range(MAX_ATTEMPTS):
+                try:
+                    await self._server.studio.servers.broadcast(text)
+                except SoraError as error:
+                    logger.info("the other servers cannot be told now: %s", error.message)
+                else:
+                    return
+                await anyio.sleep(RETRY_DELAY_S)
 
     def _receive_broadcast(self, text: str) -> None:
         """Handle a message of another server."""

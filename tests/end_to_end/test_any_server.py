@@ -141,6 +141,33 @@ async def test_whichever_server_asks_the_user_is_asked_once_and_their_yes_counts
         assert len(house.gateway.creates()) == before + 1
 
 
+async def test_the_first_of_several_answers_counts_though_another_server_passes_them_on(house: House) -> None:
+    no, yes = {"action": "decline"}, {"action": "accept", "content": {"pay": True}}
+    asked, heard = (each.address for each in house.servers.servers[:2])
+    headers = ACCEPT | {"Authorization": f"Bearer {house.servers.token('gus')}"}
+    async with httpx.AsyncClient(headers=headers, timeout=20, trust_env=False) as http:
+
+        async def answer(question_id: str, result: dict[str, Any]) -> None:
+            await http.post(heard, json={"jsonrpc": "2.0", "id": question_id, "result": result})
+
+        hello = INITIALIZE_PARAMS | {"capabilities": {"elicitation": {}}}
+        opened = await http.post(asked, json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
+        http.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        for number in range(5):
+            arguments = DEAR | {"prompt": f"first no, then yes {number}"}
+            params = {"name": "create_video", "arguments": arguments}
+            message = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
+            async with http.stream("POST", asked, json=message) as stream, anyio.create_task_group() as tasks:
+                async for line in stream.aiter_lines():
+                    reply = json.loads(line.removeprefix("data:")) if line.startswith("data: {") else {}
+                    if reply.get("method") == "elicitation/create":
+                        await answer(reply["id"], no)
+                        for _ in range(10):
+                            tasks.start_soon(answer, reply["id"], yes)
+                    elif "result" in reply:
+                        assert reply["result"]["structuredContent"]["outcome"] == "not_submitted", reply
+
+
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_a_subscriber_at_one_is_told_of_what_another_found_out(house: House, era: Era, turns: int) -> None:
     listener = ChangeListener()
