@@ -124,7 +124,7 @@ class Issuer:
             self._keys = await self.fetch_keys()
             self._fetched_at, self._failure = self._now(), None
         except IssuerDown as down:
-            logger.warning("the keys of the issuer %s cannot be looked up: %s", self.address, down)
+            logger.warning("the keys of the issuer %s cannot be fetched: %s", self.address, down)
             self._failure = str(down)
         finally:
             self._attempted_at = self._now()

@@ -78,10 +78,10 @@ class OAuthTokens:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError):
-            raise TokenRefused("The token is not one of this server's.") from None
+            raise TokenRefused("The token is malformed, or of a type that this server does not accept.") from None
         algorithm, name = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
-            raise TokenRefused("The token is not signed in a way that an issuer uses.")
+            raise TokenRefused("The token's signing algorithm is not accepted.")
         key = await self._key(name, algorithm)
         digest = hashlib.sha256(token.encode()).digest()
         cached = self._cache.get(digest)
@@ -109,7 +109,7 @@ class OAuthTokens:
             raise TokenRefused("The token is signed with a key that the issuer does not list.") from None
         usable = [each for each in keys if _fits(each, algorithm)]
         if len(usable) != 1:
-            raise TokenRefused("The token does not tell which key of the issuer it is signed with.")
+            raise TokenRefused("The token does not identify which of the issuer's keys signed it.")
         return usable[0]
 
     def _decode(self, token: str, key: jwt.PyJWK, algorithm: str) -> AccessClaims:
@@ -144,11 +144,11 @@ class OAuthTokens:
             case jwt.ImmatureSignatureError() | jwt.InvalidIssuedAtError():
                 return self._clock_reason(token, "nbf", "The token is not valid yet, by this server's clock.")
             case jwt.InvalidAudienceError():
-                return "The token was made for another server: its audience is not this one's address."
+                return "The token was issued for another server: its audience is not this server's address."
             case jwt.InvalidIssuerError():
                 return "The token is from another issuer."
             case jwt.MissingRequiredClaimError():
-                return f"The token has no claim {error.claim}."
+                return f"The token has no {error.claim} claim."
             case _:
                 return "The token cannot be read."
 
@@ -161,8 +161,8 @@ class OAuthTokens:
         if isinstance(at, int | float) and abs(at - now) <= MAX_CLOCK_ERROR_S and is_log_due:
             self._clock_logged_at = now
             logger.warning(
-                "a token of %s is refused: its time (%s) differs by %+.0f s from this machine's clock, and %d s are "
-                "allowed; if that is not so, set the clock",
+                "a token of %s is refused: its %s claim differs by %+.0f s from this machine's clock, and %d s are "
+                "allowed; if the clock is wrong, correct it",
                 self.issuer.address,
                 claim if claims.get(claim) else "iat",
                 at - now,

@@ -64,7 +64,7 @@ class Refusal(Struct, frozen=True):
         return JSONResponse(body, status_code=self.status, headers=headers)
 
 
-NO_TOKEN = Refusal(401, "", "This server asks who you are: send the header Authorization: Bearer TOKEN.")
+NO_TOKEN = Refusal(401, "", "This server requires a token: send the header Authorization: Bearer TOKEN.")
 TWO_TOKENS = Refusal(400, "invalid_request", "There is more than one Authorization header.")
 NO_SCOPE = Refusal(403, "insufficient_scope", f"The token has none of the scopes {' and '.join(SCOPES)}.")
 

@@ -24,7 +24,7 @@ LOG_INTERVAL_S = 60.0
 RETRY_AFTER_S = 5
 """Seconds after which a client that got a 503 may try again."""
 
-_UNREADABLE = "The tokens of this server cannot be read now; whoever runs it has to repair them."
+_UNREADABLE = "This server cannot read its stored tokens now; whoever runs it has to repair them."
 
 
 class CannotVerify(Exception):
@@ -44,12 +44,12 @@ class Verifier:
         if token.startswith(PREFIX):
             return self._verify_static(token)
         if self._oauth is None:
-            raise TokenRefused("The token is not one of this server's.")
+            raise TokenRefused("The token is malformed, or of a type that this server does not accept.")
         try:
             claims = await self._oauth.claims(token)
         except IssuerDown as down:
-            self._log_problem(f"no token of {self._oauth.issuer.address} can be checked: {down}")
-            raise CannotVerify("The issuer of this token cannot be asked for its keys now.") from None
+            self._log_problem(f"tokens of {self._oauth.issuer.address} cannot be verified: {down}")
+            raise CannotVerify("This server cannot fetch the issuer's keys now.") from None
         principal = Principal(claims.owner, claims.scopes)
         return _create_token(principal, claims, client=claims.client, issuer=claims.issuer)
 
@@ -65,7 +65,7 @@ class Verifier:
                     self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.is_current(token.proof)
                 )
             except FileProblem as problem:
-                self._log_problem(f"nobody is let in with a static token: {problem.message}")
+                self._log_problem(f"static tokens cannot be verified: {problem.message}")
                 raise CannotVerify(_UNREADABLE) from None
         if not is_valid:
             raise TokenRefused("The token is no longer valid.")
@@ -87,7 +87,7 @@ class Verifier:
         try:
             grant = self._tokens.grant(token)
         except FileProblem as problem:
-            self._log_problem(f"nobody is let in with a static token: {problem.message}")
+            self._log_problem(f"static tokens cannot be verified: {problem.message}")
             raise CannotVerify(_UNREADABLE) from None
         if grant is None:
             raise TokenRefused("The token is not known; it may have been revoked.")
@@ -131,7 +131,7 @@ def create_verifier(settings: Settings, documents: Documents) -> Verifier:
         return Verifier(tokens, None)
     for name in ("oauth_issuer", "oauth_audience"):
         if getattr(settings, name) is None:
-            raise NotConfigured((variable_of("auth"), " is oauth, and ", variable_of(name), " is not set."), _SET)
+            raise NotConfigured((variable_of("auth"), " is oauth, but ", variable_of(name), " is not set."), _SET)
     assert settings.oauth_issuer is not None
     assert settings.oauth_audience is not None
     return Verifier(tokens, OAuthTokens(Issuer(settings.oauth_issuer), settings.oauth_audience))
@@ -144,7 +144,7 @@ def _tokens(store: TokenStore) -> Tokens:
     """Return the tokens of a store, and log if no static token is accepted."""
     try:
         if not store.grants():
-            logger.info("nobody has a token yet; sora-mcp token add NAME makes one")
+            logger.info("there are no tokens yet; create one with sora-mcp token add NAME")
     except FileProblem as problem:
-        logger.error("nobody is let in with a static token: %s", problem.message)  # noqa: TRY400 - it says all
+        logger.error("static tokens cannot be verified: %s", problem.message)  # noqa: TRY400 - it says all
     return Tokens(store)

@@ -96,7 +96,7 @@ async def test_what_is_no_token_is_refused(address: str, era: Era, token: str) -
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
-        ({"aud": "https://other.example/mcp"}, "made for another server"),
+        ({"aud": "https://other.example/mcp"}, "issued for another server"),
         ({"exp": 1}, "has expired"),
         ({"iss": "https://evil.example"}, "another issuer"),
     ],
@@ -185,7 +185,7 @@ async def test_where_an_issuer_was_never_reached_a_client_is_to_come_again(
     async with team_server(settings) as address:
         answer = await begin_session(address, era, issuer.token(PUBLIC))
         assert answer.status_code == 503
-        assert "cannot be asked for its keys" in answer.json()["error_description"]
+        assert "cannot fetch the issuer's keys" in answer.json()["error_description"]
 
 
 @pytest.mark.parametrize("missing", ["oauth_issuer", "oauth_audience"])
@@ -388,7 +388,7 @@ async def test_a_call_is_not_told_that_its_token_is_bad_where_nobody_can_tell(
         hold.release.set()
         people.document.path.chmod(0o600)
     assert statuses in ([200], [503])  # a stream that has begun only ends
-    assert "a request of alice is ended: The tokens of this server cannot be read now" in caplog.text
+    assert "a request of alice is ended: This server cannot read its stored tokens now" in caplog.text
 
 
 def contents(folder: Path) -> bytes:

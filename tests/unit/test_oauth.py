@@ -96,19 +96,19 @@ def from_now(claims: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
-        ({"aud": "https://other.example/mcp"}, "made for another server"),
-        ({"aud": None}, "has no claim aud"),
-        ({"aud": f"{HERE}/x"}, "made for another server"),
+        ({"aud": "https://other.example/mcp"}, "issued for another server"),
+        ({"aud": None}, "has no aud claim"),
+        ({"aud": f"{HERE}/x"}, "issued for another server"),
         ({"iss": "https://evil.example"}, "from another issuer"),
-        ({"iss": None}, "has no claim iss"),
+        ({"iss": None}, "has no iss claim"),
         ({"exp": -300}, "has expired"),
-        ({"exp": None}, "has no claim exp"),
+        ({"exp": None}, "has no exp claim"),
         ({"exp": "soon"}, "cannot be read"),
         ({"exp": 1e400}, "cannot be read"),
         ({"exp": 10**400}, "cannot be read"),
         ({"nbf": 300}, "not valid yet"),
         ({"iat": 300}, "not valid yet"),
-        ({"sub": None}, "has no claim sub"),
+        ({"sub": None}, "has no sub claim"),
         ({"sub": ""}, "subject"),
         ({"sub": "a\nb"}, "subject"),
         ({"sub": "a" * 256}, "subject"),
@@ -136,7 +136,7 @@ async def test_a_clock_that_is_five_minutes_off_is_told_in_the_log(
         with pytest.raises(TokenRefused, match="by this server's clock"):
             await tokens.claims(issuer.token(HERE, **from_now({"iat": 300, "exp": 900})))
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "set the clock" in line
+    assert "if the clock is wrong, correct it" in line
     assert issuer.address in line
 
 
