@@ -190,4 +190,4 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _storage_problem(error: OSError) -> FileProblem:
-    return FileProblem(f"The image cannot be kept here: {error.strerror or 'the disk refuses'}.")
+    return FileProblem(f"The image cannot be saved: {error.strerror or 'the disk refuses'}.")

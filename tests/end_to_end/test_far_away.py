@@ -219,7 +219,7 @@ async def test_where_no_link_can_be_given_nothing_is_submitted_either(paying: Te
     paying.settings.home.mkdir(exist_ok=True)
     (paying.settings.home / "link-keys.json").write_text("not JSON", encoding="utf-8")
     async with paying.client("alice") as client:
-        told = await assert_refused(client, *item(url="cat.png"), "is a path", "keys for links")
+        told = await assert_refused(client, *item(url="cat.png"), "is a path", "keys for signing links")
     assert str(paying.settings.home) not in told.text
     assert gateway.connections == 0
 

@@ -57,13 +57,13 @@ async def read_link(request: Request, verifier: LinkVerifier, use: Use) -> Link:
         if principal is None:
             raise Refusal(401, "The token is not valid. This link needs no token.", {"WWW-Authenticate": "Bearer"})
         if principal.owner != link.owner:
-            raise Refusal(403, "This link is somebody else's: it cannot be used with your token.")
+            raise Refusal(403, "This link belongs to someone else: it cannot be used with your token.")
     return link
 
 
 _RENEWAL_HINTS: dict[Use, str] = {
-    "videos": "download_video gives a new one.",
-    "images": "Give the image's path as url again: the refusal contains a new link.",
+    "videos": "Call download_video for a new one.",
+    "images": "Give the image's path as url again: the error contains a new link.",
 }
 
 
@@ -79,7 +79,7 @@ class LinkVerifier(Struct, frozen=True):
             raise UnusableLink("This link is not valid: something was added to it.")
         link = self.signer.read(use, text)
         if not self.has_access(link.owner):
-            raise UnusableLink("This link is not valid any more: its owner has no access to this server.")
+            raise UnusableLink("This link is no longer valid: its owner no longer has access to this server.")
         return link
 
 

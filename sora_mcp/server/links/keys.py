@@ -63,8 +63,8 @@ class LinkKeys:
             elif keys[0].is_older_than(ROTATION_INTERVAL_S, now):
                 keys = self._rotate_if_possible(now) or keys
         except FileProblem as problem:
-            logger.error("no link can be signed or used: %s", problem.message)  # noqa: TRY400 - the message says it all
-            message = "The keys for links of this server cannot be used now."
+            logger.error("links cannot be used: %s", problem.message)  # noqa: TRY400 - the message says it all
+            message = "This server cannot use its keys for signing links now."
             raise FileProblem(message, AskUser("tell whoever runs this server")) from None
         signing_key = next((key for key in keys if not _is_too_new(key, now)), keys[-1])
         return [bytes.fromhex(key.digits) for key in (signing_key, *keys)]
@@ -83,7 +83,7 @@ class LinkKeys:
             self._document.check_current()  # users of links do not wait for an unavailable database
             return self._rotate(now)
         except FileProblem as problem:
-            logger.info("the keys for links do not rotate now: %s", problem.message)
+            logger.info("the keys for signing links cannot be rotated now: %s", problem.message)
             return None
 
     def _keys(self, document: dict[str, Any]) -> list[_Key]:

@@ -105,7 +105,7 @@ class OwnerLinks(Struct, frozen=True):
     async def _signed(self, use: Use, subject: Subject, name: str) -> str:
         if self.base_url is None:
             address = ("this server's own address is not known (setting ", Setting("public_url"), ").")
-            raise NotConfigured(("No link can be given: ", *address), AskUser("have whoever runs this server set it"))
+            raise NotConfigured(("No link can be created: ", *address), AskUser("have whoever runs this server set it"))
         path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
         return f"{self.base_url}{path}"
 

@@ -31,7 +31,7 @@ _MAX_CONCURRENT_CHECKS = 2
 _HEAD_BYTES = 256
 """Bytes at the beginning of a file that show its format."""
 _UPLOAD_HINT = "Send the file itself as the body, as curl -T does"
-_STORAGE_HINT = "Tell whoever runs this server, and send it again once that is mended."
+_STORAGE_HINT = "Tell whoever runs this server, and send the image again once it is fixed."
 
 
 class Images:
@@ -101,9 +101,7 @@ def _as_refusals() -> Iterator[None]:
     except QuotaReached as error:
         raise Refusal(429, str(error), {"Retry-After": f"{error.retry_after_s:.0f}"}) from None
     except LinkUsed:
-        raise Refusal(
-            409, "Another image was sent with this link before; each image needs a link of its own."
-        ) from None
+        raise Refusal(409, "This link was already used for another image; each image needs its own link.") from None
     except Silent:
         raise Refusal(
             503,
@@ -115,7 +113,7 @@ def _as_refusals() -> Iterator[None]:
     except FileProblem as error:
         raise Refusal(507, f"{error.message} {_STORAGE_HINT}") from None
     except OSError as error:
-        message = f"The image cannot be kept here: its folder cannot be used ({error.strerror}). {_STORAGE_HINT}"
+        message = f"The image cannot be saved: its folder cannot be used ({error.strerror}). {_STORAGE_HINT}"
         raise Refusal(507, message) from None
 
 
@@ -150,7 +148,7 @@ async def _store_body(request: Request, part: Part) -> None:
             raise _too_large()
         await run_in_folder(part.write, chunk)
     if kind_of(head) is None:
-        raise Refusal(415, f"What was sent is not an image. {_UPLOAD_HINT}; allowed: {KINDS}.")
+        raise Refusal(415, f"The body is not an image. {_UPLOAD_HINT}; allowed: {KINDS}.")
 
 
 def _too_large() -> Refusal:

@@ -58,7 +58,8 @@ class Videos:
                 await self._send(link, request, send)
         except LimitReached:
             message = (
-                f"{MAX_CONCURRENT_DOWNLOADS} downloads by your links are under way. Try again when some have ended."
+                f"{MAX_CONCURRENT_DOWNLOADS} downloads of your links are under way, the most allowed. "
+                "Try again when some have ended."
             )
             raise Refusal(429, message, TOO_MANY_HEADERS) from None
 
@@ -73,8 +74,8 @@ class Videos:
             ) from None
         except (SoraError, OSError) as error:
             reason = error.message if isinstance(error, SoraError) else error.strerror
-            logger.error("a link cannot be used: %s", reason)  # noqa: TRY400 - the message says it all
-            raise Refusal(503, "This server cannot look for the file now. Try again later.") from None
+            logger.error("a linked video cannot be served: %s", reason)  # noqa: TRY400 - the message says it all
+            raise Refusal(503, "This server cannot access the file now. Try again later.") from None
         if saved is None:
             raise _not_found()
         try:
@@ -83,7 +84,7 @@ class Videos:
             response = _FileResponse(saved, link.name)
             await response(_with_usable_range(request.scope, saved.stat_result.st_size), request.receive, send)
         except OSError as error:  # the client knows the length, and sees that it got less
-            logger.error("a download is cut off: %s", error.strerror)  # noqa: TRY400 - likewise
+            logger.error("a download was cut off: %s", error.strerror)  # noqa: TRY400 - likewise
         finally:
             with suppress(Silent), anyio.CancelScope(shield=True):
                 await run_in_folder(saved.file.close)
@@ -97,7 +98,9 @@ class Videos:
 
 
 def _not_found() -> Refusal:
-    return Refusal(404, "The file is not here any more. download_video saves the video again, if it can be had.")
+    return Refusal(
+        404, "The file is no longer here. Call download_video to save the video again, if the gateway still has it."
+    )
 
 
 class _Saved(Struct):

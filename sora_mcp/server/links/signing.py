@@ -63,7 +63,7 @@ class Signer:
         token, _, name = text.partition("/")
         claims, _, signature = token.rpartition(".")
         if len(text) > MAX_PATH_LENGTH or not _is_signed(self._keys(), signature, use, claims, text[len(token) :]):
-            raise UnusableLink("This link is not valid: it was altered, or is not of this server.")
+            raise UnusableLink("This link is not valid: it was altered, or another server created it.")
         owner, expires_at, *subject = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         if self._clock() >= expires_at:
             raise UnusableLink("This link has expired.")
