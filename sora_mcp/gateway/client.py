@@ -254,7 +254,7 @@ async def _close(response: httpx.Response) -> None:
     try:
         await response.aclose()
     except Exception:
-        logger.exception("a connection could not be given back")
+        logger.exception("a connection could not be returned to the pool")
 
 
 async def _read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
@@ -268,7 +268,7 @@ async def _read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
     except httpx.HTTPError:
         return bytes(content[:_MAX_FRAGMENT_BYTES]), False
     except Exception:  # httpx wraps every failure to read; this one comes from releasing the connection
-        logger.exception("a connection could not be given back")
+        logger.exception("a connection could not be returned to the pool")
     return bytes(content), True
 
 

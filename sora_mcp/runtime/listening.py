@@ -236,7 +236,7 @@ class _LoopErrorHandler:
             loop.default_exception_handler(context)
         elif loop.time() >= self._next_log_at:
             self._next_log_at = loop.time() + LOG_INTERVAL_S
-            logger.error("no connection can be taken: %s; what is under way goes on", error.strerror)
+            logger.error("new connections cannot be accepted: %s; requests under way continue", error.strerror)
 
 
 ShutdownHook = Callable[[], Awaitable[None]]
@@ -272,7 +272,7 @@ class _Server(uvicorn.Server):
     def _abort_connections(self) -> None:
         """Abort the remaining connections, such as long downloads; their handlers notice and finish."""
         remaining = list(self.server_state.connections)
-        logger.warning("ending: clients that are still connected are cut off: %d", len(remaining))
+        logger.warning("shutting down: clients that are still connected are cut off: %d", len(remaining))
         for each in remaining:
             each.transport.abort()
 

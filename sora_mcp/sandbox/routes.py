@@ -334,8 +334,8 @@ async def _handle_http(request: Request, error: Exception) -> Response:
 
 
 async def _handle_unexpected(request: Request, error: Exception) -> Response:
-    logger.error("the sandbox made a mistake", exc_info=error)
-    return await _handle_gateway_error(request, _GatewayError(500, "a mistake of the sandbox's; see its log"))
+    logger.error("the sandbox failed unexpectedly", exc_info=error)
+    return await _handle_gateway_error(request, _GatewayError(500, "internal error in the sandbox; see its log"))
 
 
 _EXCEPTION_HANDLERS: dict[Any, Any] = {

@@ -205,7 +205,7 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            logger.warning("the sandbox cannot read what it kept of %s", task_id)
+            logger.warning("the sandbox cannot read its record of %s", task_id)
             return None
 
     def remove(self, task: StoredTask) -> None:

@@ -119,7 +119,7 @@ class Authentication:
         try:
             self._verifier.check(current_token())
         except (TokenRefused, CannotVerify) as reason:
-            logger.warning("what the user agreed to is not submitted: %s", reason)
+            logger.warning("a request that the user agreed to was not submitted: %s", reason)
             raise Declined(
                 "The token that this call was made with is no longer valid, so nothing was submitted.",
                 Do("Call again with a valid token."),

@@ -40,7 +40,7 @@ def refusal_of(line: OversizedLine) -> types.JSONRPCResponse | types.JSONRPCErro
     members = dict(_members(line.head)) | _trailing_members(line.tail)
     request_id = members.get("id")
     if not isinstance(request_id, str | int) or isinstance(request_id, bool):
-        logger.warning("a message of more than %d bytes was skipped; it has no id that can be found", MAX_MESSAGE_BYTES)
+        logger.warning("a message of more than %d bytes was skipped; no request id was found in it", MAX_MESSAGE_BYTES)
         return None
     if members.get("method") != "tools/call":
         return types.JSONRPCError(jsonrpc="2.0", id=request_id, error=_too_long_error())

@@ -57,7 +57,7 @@ class Draining:
     async def shutdown(self) -> None:
         """Wait for the calls in progress, at most GRACE_S seconds, then end long-running streams, which is harmless."""
         if self.under_way > 0:
-            logger.warning("ending: calls under way are finished first, within %g s: %d", GRACE_S, self.under_way)
+            logger.warning("shutting down: waiting up to %g s for calls under way: %d", GRACE_S, self.under_way)
         self._server.stop_accepting()
         self._server.close_viewers()  # pictures are free, and a crafted video can make them take forever
         with anyio.move_on_after(GRACE_S):

@@ -21,7 +21,9 @@ from sora_mcp.tools import ForAgents
 access_log = logging.getLogger("sora_mcp.access")
 
 _NO_EXTRA = "Metrics need the extra `metrics`: install sora-mcp[metrics] and start the server again.\n"
-_UNAUTHENTICATED = "Send the header Authorization: Bearer TOKEN; only this machine can read them without one.\n"
+_UNAUTHENTICATED = (
+    "Metrics require a token: send the header Authorization: Bearer TOKEN. Only requests from this machine need none.\n"
+)
 
 
 def routes(server: SoraServer, connections: Sized, *, has_authentication: bool) -> list[Route]:

@@ -58,7 +58,7 @@ class Stdout(anyio.AsyncFile[str]):
                     self._is_abandoned = True
                     self._on_close()
             if self._writing.cancelled_caught:
-                logger.warning("the client reads nothing; what it was still to be told is dropped")
+                logger.warning("the client is not reading; messages that it has not received are dropped")
                 self._is_abandoned = True
         return len(text)
 

@@ -110,8 +110,8 @@ class OpenRequests:
 def _refusal(limit: int) -> Response:
     used = f"{limit} requests" if limit < MAX_BODY_BYTES else f"requests of {limit // 1_000_000} MB"
     message = (
-        f"You have {used} open here, as many as one person may have: streams and calls that wait. Nothing was done or "
-        "submitted. End some of them, or try again once some have been answered."
+        f"You have {used} open on this server, the most that one person may have; streams and waiting calls count. "
+        "Nothing was done or submitted. Close some of them, or try again once some have been answered."
     )
     error = types.JSONRPCError(
         jsonrpc="2.0", id=None, error=types.ErrorData(code=types.INVALID_REQUEST, message=message)

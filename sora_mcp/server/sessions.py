@@ -196,7 +196,7 @@ class Sessions:
                 try:
                     await self._server.studio.servers.broadcast(text)
                 except SoraError as error:
-                    logger.info("the other servers cannot be told now: %s", error.message)
+                    logger.info("the other servers cannot be notified now: %s", error.message)
                 else:
                     return
                 await anyio.sleep(RETRY_DELAY_S)

@@ -185,7 +185,7 @@ class Subscribers:
             try:
                 await session.send_resource_updated(uri)
             except Exception:
-                logger.exception("a subscriber could not be told")
+                logger.exception("a subscriber could not be notified")
         if scope.cancelled_caught:
             self._sessions.pop(session, None)
 

@@ -55,11 +55,11 @@ async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:
     """Middleware: replace the studio by that of the request's caller."""
     principal = current_principal()
     if principal is None or not principal.owner:
-        raise MCPError(types.INVALID_REQUEST, "It is not known who makes this request, so nothing was done.")
+        raise MCPError(types.INVALID_REQUEST, "The sender of this request is not known, so nothing was done.")
     try:
         studio = ctx.lifespan_context.for_owner(principal.owner, principal.max_cost_per_day)
     except FileProblem as problem:  # it is not known which upstream key to use
-        logger.error("%s is not served: %s", principal.owner, problem.message)  # noqa: TRY400 - the message says it all
+        logger.error("requests of %s fail: %s", principal.owner, problem.message)  # noqa: TRY400 - the message says all
         raise MCPError(types.INTERNAL_ERROR, _NOT_SERVED) from None
     return await call_next(replace(ctx, lifespan_context=studio))
 

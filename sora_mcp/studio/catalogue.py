@@ -161,5 +161,5 @@ def _write_file(file: Path, text: str) -> None:
             opened.write(text)
         part.replace(file)
     except OSError as error:
-        logger.info("the list of models could not be kept: %s", error.strerror)
+        logger.info("the list of models could not be saved: %s", error.strerror)
         part.unlink(missing_ok=True)

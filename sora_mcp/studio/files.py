@@ -126,7 +126,7 @@ class Files:
             name = f"Variant {variant} of {entry.id}"
             sheet = await viewer.sheet([media.Reel(path)], View(frames=1), [name])
         except (media.Unviewable, NotConfigured) as error:
-            logger.info("what was saved cannot be looked into: %s", error.message)
+            logger.info("the saved file cannot be inspected: %s", error.message)
         else:
             await self.record_shape(entry, variant, sheet.probe)
 
@@ -253,7 +253,7 @@ class Files:
                 raise failure from None
             raise _expired_error(entry, failure) from None
         except SoraError as error:
-            logger.info("no new address could be asked for: %s", error.message)
+            logger.info("the gateway could not be asked for a new address: %s", error.message)
             raise failure from None
 
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:

@@ -80,13 +80,13 @@ class ReadinessCheck:
             if error.http_status in NO_LIST:
                 return None
             if isinstance(error, FileProblem):
-                return "The gateway is not asked while the ledger cannot be used."
+                return "The gateway is not checked while the ledger cannot be used."
             logger.warning("not ready: %s", error.message)
             if error.http_status in {401, 403}:
                 return "The gateway refuses the key."
             if isinstance(error, Unreachable):
                 return "The gateway cannot be reached."
-            return "The gateway is in trouble: it answers, but not as it should."
+            return "The gateway can be reached, but it does not answer correctly."
         return None
 
     def _has_key_for_each(self) -> bool:
@@ -102,7 +102,7 @@ class ReadinessCheck:
 async def _bounded(check: Callable[[], Awaitable[Message | None]]) -> Message | None:
     with anyio.move_on_after(CHECK_TIMEOUT_S):
         return await check()
-    return f"An answer takes longer than {CHECK_TIMEOUT_S:g} s."
+    return f"There was no answer within {CHECK_TIMEOUT_S:g} s."
 
 
 def _is_writable(folder: Path) -> bool:

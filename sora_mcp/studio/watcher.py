@@ -216,7 +216,7 @@ async def _upstreams(followed: Followed, due: Iterable[Entry]) -> dict[Account, 
         try:
             upstream = await followed.upstream_for(owner)
         except SoraError as error:
-            logger.info("what %s made cannot be followed now: %s", owner or "nobody", error.message)
+            logger.info("the videos of %s cannot be followed now: %s", owner or "nobody", error.message)
         else:
             upstreams[upstream.account] = upstream
     return upstreams

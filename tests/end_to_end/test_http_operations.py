@@ -165,8 +165,8 @@ async def test_ready_is_told_of_ledger_and_gateway_without_a_paid_call(
     ("answer", "words"),
     [
         (says({"error": f"bad key {KEY}"}, 401), "refuses the key"),
-        (says({"error": KEY}, 500), "in trouble"),
-        (Answer(200, fault="stall", at="requested"), "takes longer"),
+        (says({"error": KEY}, 500), "does not answer correctly"),
+        (Answer(200, fault="stall", at="requested"), "no answer within"),
         (None, "cannot be reached"),
     ],
     ids=["401", "500", "silent", "gone"],

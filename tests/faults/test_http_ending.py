@@ -48,7 +48,7 @@ async def told_to_end(process: Process) -> None:
     """SIGTERM has arrived, and the server says what it waits for."""
     process.terminate()
     assert process.stderr is not None
-    assert b"calls under way are finished first" in await process.stderr.receive()
+    assert b"shutting down: waiting up to" in await process.stderr.receive()
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -399,4 +399,4 @@ async def test_the_gateway_is_not_blamed_while_the_ledger_is_away(make_settings:
     settings = make_settings(ledger_url=url)
     with closing(PostgresLedger(url)) as ledger:
         seen = await ReadinessCheck(settings, ledger, Connector(settings, ledger)).check()
-    assert seen.gateway == "The gateway is not asked while the ledger cannot be used."
+    assert seen.gateway == "The gateway is not checked while the ledger cannot be used."

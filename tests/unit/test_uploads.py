@@ -236,7 +236,7 @@ async def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert answer.status_code == 507
     assert answer.json()["error"].startswith("The image cannot be saved: ")
-    assert "Tell whoever runs this server, and send it again" in answer.json()["error"]
+    assert "Tell whoever runs this server, and send the image again" in answer.json()["error"]
     assert kept(room) == []
     assert (await http.put(link, content=in_parts(content, 300_000))).status_code == 201
 

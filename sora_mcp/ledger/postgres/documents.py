@@ -224,10 +224,10 @@ class WatchedDocuments(PostgresDocuments):
                         self._set_connection(None)
             except FileProblem as error:
                 if not (self._is_away or self._is_closing.is_set()):
-                    logger.warning("what servers share cannot be read now: %s", error.message)
+                    logger.warning("the documents that servers share cannot be read now: %s", error.message)
                 self._is_away, self._error = True, error
             except Exception:
-                logger.exception("watching what servers share failed unexpectedly")  # and it is begun again
+                logger.exception("watching the shared documents failed unexpectedly")  # and it is begun again
             finally:
                 self._has_read.set()
             self._is_closing.wait(_RETRY_DELAY_S)

@@ -172,7 +172,7 @@ class Presence:
                     self._listen(self._connection)
             except (psycopg.Error, SoraError):
                 if not self._is_closing.is_set():
-                    logger.info("the connection that listens to the ledger was lost, or cannot be made")
+                    logger.info("the connection that listens for changes of the ledger was lost, or cannot be opened")
             except Exception:
                 logger.exception("listening to the ledger failed unexpectedly")  # and it is begun again
             failures = 0 if self._is_locked.is_set() else failures + 1

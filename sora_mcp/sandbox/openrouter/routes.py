@@ -247,8 +247,8 @@ class OpenRouterRoutes:
 
     async def handle_unexpected(self, _: Request, error: Exception) -> Response:
         """Log an unexpected error in a route, and answer with a 500."""
-        logger.error("the sandbox made a mistake", exc_info=error)
-        return _error(_Refusal(500, "a mistake of the sandbox's; see its log"))
+        logger.error("the sandbox failed unexpectedly", exc_info=error)
+        return _error(_Refusal(500, "internal error in the sandbox; see its log"))
 
 
 _LETTERS = string.ascii_letters + string.digits
