@@ -1,4 +1,4 @@
--- The ledger's database, and the user that the servers are in it. It is run once, by PostgreSQL's administrator:
+-- Creates the ledger's database and the servers' user in it. PostgreSQL's administrator runs it once:
 -- DATABASE_PASSWORD=… psql --file database.sql
 \set ON_ERROR_STOP on
 \getenv password DATABASE_PASSWORD
