@@ -1,11 +1,12 @@
-"""Support some HTTP clients beyond the SDK: a byte order mark before a body, and a message for an unknown session."""
+"""Support some HTTP clients beyond the SDK: a byte order mark before a body, a stream that is to be resumed, and a
+message for an unknown session."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
+from mcp.server.streamable_http import LAST_EVENT_ID_HEADER, MCP_SESSION_ID_HEADER
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BOM = b"\xef\xbb\xbf"
 _SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
+_LAST_EVENT = LAST_EVENT_ID_HEADER.encode()
 _SESSION_VERSIONS = {None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)}
 
 UNKNOWN_SESSION = (
@@ -34,6 +36,8 @@ class ClientCompatibility:
             return
         if _has_session(scope):
             send = _SessionResponse(scope, receive, send).send
+        # No events are stored, so a new stream is opened instead; the SDK would send no response.
+        scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != _LAST_EVENT]}
         await self._app(scope, _Body(receive).receive, send)
 
 

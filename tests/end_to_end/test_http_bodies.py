@@ -1,4 +1,5 @@
-"""HTTP as some clients speak it: a byte order mark before a body, a session of before a restart."""
+"""HTTP as some clients speak it: a byte order mark before a body, a stream that is to be resumed, a session of before
+a restart."""
 
 from __future__ import annotations
 
@@ -99,6 +100,15 @@ async def test_a_session_that_was_ended_is_told_so_too(address: str) -> None:
         answer = await http.post(address, headers=headers, content=message("tools/list"))
     assert answer.status_code == 404
     assert "Initialize again" in answer.json()["error"]["message"]
+
+
+async def test_a_client_that_wants_to_resume_a_stream_gets_a_new_one(address: str) -> None:
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
+        session = (await http.post(address, headers=OLD[0], content=OLD[1])).headers["mcp-session-id"]
+        headers = {"Accept": "text/event-stream", "Mcp-Session-Id": session, "Last-Event-ID": "7"}
+        async with http.stream("GET", address, headers=headers) as stream:
+            assert stream.status_code == 200
+            assert stream.headers["content-type"].startswith("text/event-stream")
 
 
 async def test_what_is_not_there_in_the_new_era_is_told_as_it_was(address: str) -> None:
