@@ -20,6 +20,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
 from sora_mcp.server.asking import InMemoryQuestions, PendingAnswers, Questions, SealedQuestions, create_asker
+from sora_mcp.server.call_arguments import accept_any_arguments, received_arguments
 from sora_mcp.server.completions import complete
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.session_timeouts import SessionTimeouts
@@ -97,7 +98,7 @@ class SoraServer(Server[Studio]):
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
-        self.middleware = redact_spans(self.middleware)
+        self.middleware = [accept_any_arguments, *redact_spans(self.middleware)]
 
     def serve_owners(self, key_of: KeyLookup) -> None:
         """Serve several authenticated people: from now on each request is handled in its caller's studio.
@@ -187,7 +188,7 @@ class SoraServer(Server[Studio]):
             host_timeout=host_timeout,
             links=links,
         )
-        result = await tools.call(studio, params.name, params.arguments, caller)
+        result = await tools.call(studio, params.name, received_arguments(params.arguments), caller)
         if asker is not None and asker.input_required is not None:
             return asker.input_required
         if result.structured.get("outcome") == "unknown":

@@ -190,7 +190,7 @@ def test_the_server_loads_little_beyond_the_protocol_and_its_own_rooms() -> None
     loaded = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio\nimport sora_mcp.server") - bare
     ours = {name for name in loaded if name.partition(".")[0] == "sora_mcp"}
     assert {name.partition(".")[0] for name in loaded - ours} <= {"difflib", "msgspec", "sqlite3", "_sqlite3"}
-    assert len(ours) <= 144  # each file costs about 0.2 ms
+    assert len(ours) <= 145  # each file costs about 0.2 ms
 
 
 @pytest.mark.slow
