@@ -1,5 +1,5 @@
-"""Support some HTTP clients beyond the SDK: a byte order mark before a body, a stream that is to be resumed, and a
-message for an unknown session."""
+"""Support some HTTP clients beyond the SDK: a byte order mark before a body, a stream that is to be resumed, and
+messages for an unknown session and for a body that is no message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp.server.streamable_http import LAST_EVENT_ID_HEADER, MCP_SESSION_ID_HEADER
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
-from mcp_types import INVALID_REQUEST
+from mcp_types import INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,14 @@ UNKNOWN_SESSION = (
     "This session is not known: the server was restarted, or the session was ended. Nothing was submitted."
     " Initialize again: send an initialize request without the header Mcp-Session-Id."
 )
+
+NO_MESSAGE = (
+    'The body is not a message of JSON-RPC. Allowed: one object (no batch) with "jsonrpc": "2.0", a method,'
+    " an id (a text or a whole number), and params, if any, that are an object. Nothing was submitted."
+)
+NO_JSON = "The body is not JSON that can be read. Nothing was submitted."
+_SDK_ERRORS = {b"Validation error: ": (INVALID_REQUEST, NO_MESSAGE), b"Parse error: ": (PARSE_ERROR, NO_JSON)}
+"""What replaces the SDK's messages that begin so: they go on with the text of a library."""
 
 
 class ClientCompatibility:
@@ -38,7 +46,7 @@ class ClientCompatibility:
             send = _SessionResponse(scope, receive, send).send
         # No events are stored, so a new stream is opened instead; the SDK would send no response.
         scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != _LAST_EVENT]}
-        await self._app(scope, _Body(receive).receive, send)
+        await self._app(scope, _Body(receive).receive, _PlainErrors(scope, receive, send).send)
 
 
 class _Body:
@@ -80,6 +88,31 @@ class _SessionResponse:
             await response(self._scope, self._receive, self._send)
         elif not self._replaced:
             await self._send(message)
+
+
+class _PlainErrors:
+    """The response to a request; the text of a library in a 400 for its body is replaced by a plain sentence."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._start: Message | None = None
+        """The start of a 400 whose body is not known yet."""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 400:
+            self._start = message
+            return
+        if (start := self._start) is not None:
+            self._start = None
+            for beginning, (code, sentence) in _SDK_ERRORS.items():
+                if b'"message":"' + beginning in message.get("body", b""):
+                    error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": sentence}}
+                    await JSONResponse(error, status_code=400)(self._scope, self._receive, self._send)
+                    return
+            await self._send(start)
+        await self._send(message)
 
 
 def _has_session(scope: Mapping[str, Any]) -> bool:

@@ -69,6 +69,30 @@ async def test_what_is_no_json_is_still_refused(address: str, body: bytes) -> No
     assert (await post(address, ACCEPT, body)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600),
+        (b"[]", -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":"x"}', -32600),
+        (b'{"id":1,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":', -32700),
+    ],
+    ids=repr,
+)
+async def test_what_is_no_message_is_refused_in_plain_words(address: str, body: bytes, code: int) -> None:
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
+        session = (await http.post(address, headers=OLD[0], content=OLD[1])).headers["mcp-session-id"]
+        answer = await http.post(address, headers=ACCEPT | {"Mcp-Session-Id": session}, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == code
+    told = answer.json()["error"]["message"]
+    assert told.startswith("The body is not ")
+    assert told.endswith("Nothing was submitted.")
+
+
 def asked(session: str) -> Iterator[tuple[str, dict[str, str], bytes]]:
     for version in ({}, {"MCP-Protocol-Version": "2025-06-18"}):
         for method, body in (("POST", message("tools/list")), ("GET", b""), ("DELETE", b"")):
