@@ -43,9 +43,9 @@ Store = Literal["key-store", "file"]
 
 _MAX_KEY_BYTES = 10_000
 _INSTALL_KEYRING = f"{sys.executable} -m pip install keyring"
-_NOT_SAVED = "No login was kept."
+_NOT_SAVED = "No login was saved."
 _UNREADABLE_PROMPTS = (
-    "Its questions could not be read: stderr is not a terminal. Leave stderr alone, or name the gateway with "
+    "The prompts would be invisible: stderr is not a terminal. Do not redirect stderr, or name the gateway with "
     f"--base-url and pipe the key in. {_NOT_SAVED}"
 )
 
@@ -129,7 +129,7 @@ def _prompt_key(*, is_needed: bool) -> Secret:
         try:
             return normalize_key(Secret(typed), is_needed=is_needed)
         except NotConfigured:
-            raise click.UsageError("no key has spaces, line breaks or such characters.") from None
+            raise click.UsageError("this is not a key: it contains spaces, line breaks or characters that no key has.") from None
 
     prompt = "The key (not shown)" if is_needed else "The key (not shown; none where the server needs none)"
     default = None if is_needed else ""
@@ -141,12 +141,12 @@ def _read_key(*, is_needed: bool) -> Secret:
     content = b"" if sys.stdin is None else sys.stdin.buffer.read(_MAX_KEY_BYTES)
     text = content.decode("utf-8-sig", "replace").strip()
     if not text and is_needed:
-        raise click.UsageError("Standard input holds no key; it is read from there where no terminal is.")
+        raise click.UsageError("Standard input contains no key. Without a terminal, the key is read from there.")
     try:
         return normalize_key(Secret(text), is_needed=is_needed)
     except NotConfigured:
         raise click.UsageError(
-            "What standard input holds is no key: it has spaces, line breaks or characters that no key has."
+            "The text on standard input is not a key: it contains spaces, line breaks or characters that no key has."
         ) from None
 
 
@@ -188,7 +188,7 @@ def _refusal(error: SoraError, settings: Settings, looks_like: str | None) -> So
     else:
         advice = list(error.advice)
     if not is_key_refused:
-        advice.append(Do("To keep the login as it is, unchecked, run it with --no-check."))
+        advice.append(Do("To save the login without a check, run it with --no-check."))
     return Refused((*error.parts, f" {_NOT_SAVED}"), *advice, http_status=error.http_status)
 
 
@@ -206,14 +206,14 @@ def _store_key(address: str, key: str, store: Store | None) -> bool:
     except KeyStoreProblem as error:
         if error.problem != "absent":
             raise FileProblem(
-                f"The key could not be kept: {DESCRIPTIONS[error.problem]}. {_NOT_SAVED}",
+                f"The key could not be saved: {DESCRIPTIONS[error.problem]}. {_NOT_SAVED}",
                 Do("Unlock the key store and run it again, or add --store file: a file that only you can read."),
             ) from None
         problem = DESCRIPTIONS["absent"]
     if store is None:
         return False
     raise FileProblem(
-        f"The key could not be kept: {problem}. {_NOT_SAVED}",
+        f"The key could not be saved: {problem}. {_NOT_SAVED}",
         Do(f"Install keyring ({_INSTALL_KEYRING}), or add --store file: a file that only you can read."),
     )
 
@@ -232,15 +232,15 @@ def _describe_key_location(key_location: str | None, store: Store | None) -> lis
 def _explain_missing_key_store() -> str:
     """Return a sentence that says why the key is in a file."""
     if find_spec("keyring") is None:
-        return f"To have it in the system's key store, install keyring ({_INSTALL_KEYRING}) and log in again."
-    return "This system has no key store that keeps it."
+        return f"To store it in the system's key store, install keyring ({_INSTALL_KEYRING}) and log in again."
+    return "This system has no key store that can save it."
 
 
 def _describe_overrides(settings: Settings) -> list[str]:
     """Return a sentence about the variables of this shell that take precedence over a login, if any."""
     names = [variable_of(name) for name in ("base_url", "api_key") if name in settings.explicit]
-    verb = "is" if len(names) == 1 else "are"
-    return [f"{' and '.join(names)} {verb} set in this shell, and win over the login here."] if names else []
+    verb, overrides = ("is", "overrides") if len(names) == 1 else ("are", "override")
+    return [f"{' and '.join(names)} {verb} set in this shell and {overrides} this login."] if names else []
 
 
 def log_out(address: str | None, *, as_json: bool) -> None:
@@ -260,7 +260,7 @@ def log_out(address: str | None, *, as_json: bool) -> None:
         }
         print_json(summary)
         return
-    click.echo(f"Logged out of {login.address}: its key is no longer kept.")
+    click.echo(f"Logged out of {login.address}: its key is no longer stored.")
     for note in notes:
         click.echo(note)
     if remaining:
@@ -289,7 +289,7 @@ def _delete_stored_key(address: str) -> list[str]:
     except KeyStoreProblem as error:
         if error.problem != "absent":
             raise FileProblem(
-                f"The key could not be taken out: {DESCRIPTIONS[error.problem]}. The login was left as it was.",
+                f"The key could not be deleted: {DESCRIPTIONS[error.problem]}. The login was left as it was.",
                 Do("Unlock the key store and run it again."),
             ) from None
         return [f"If the system's key store still holds the key, delete it there: {SERVICE}, {address}."]

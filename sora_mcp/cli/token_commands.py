@@ -80,7 +80,7 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
         _echo_secret(name, secret)  # first, so that no later error can lose it
     grant = next((each for each in store.grants() if each.name == name), None)
     if grant is None:
-        raise click.ClickException(f"The token of {name} was made, and somebody has revoked it since.")
+        raise click.ClickException(f"The token of {name} was made, but has been revoked since.")
     if as_json:
         _echo_secret(name, json.dumps({"token": secret} | _grant_fields(grant)))
         return
@@ -135,8 +135,11 @@ def revoke(name: str, as_json: bool) -> None:
         return
     click.echo(f"The token of {name} is revoked. The videos of {name} stay in the ledger.")
     if has_key:
-        forget = command("token", "key", name, "--remove")
-        click.echo(f"Their own key for the gateway is kept, for whoever gets this name. To forget it: {forget}")
+        delete = command("token", "key", name, "--remove")
+        click.echo(
+            "Their own key for the gateway is still stored, and will be used by whoever gets this name next. "
+            f"To delete it: {delete}"
+        )
 
 
 @token.command(epilog="Example: sora-mcp token key alice --remove")
@@ -157,12 +160,12 @@ def key(name: str, remove: bool, as_json: bool) -> None:
     keys = UpstreamKeys(open_documents(settings))
     if remove:
         is_removed = keys.remove(name)
-        message = f"The key of {name} is forgotten." if is_removed else f"There is no key of {name}."
+        message = f"The key of {name} was deleted." if is_removed else f"There is no key for {name}."
     else:
         _check_known(settings, name)
         endpoint = settings.endpoint()
         keys.store(name, endpoint.base_url, Secret(_read_key(name, endpoint.label)))
-        message = f"The key of {name} is kept for {endpoint.label}."
+        message = f"The key of {name} for {endpoint.label} was saved."
     click.echo(json.dumps({"name": name, "has_key": not remove}) if as_json else message)
 
 
@@ -180,7 +183,7 @@ def import_tokens(as_json: bool) -> None:
     from sora_mcp.ledger import open_documents  # noqa: PLC0415
 
     if settings.ledger_url is None:
-        raise click.UsageError("SORA_LEDGER_URL is not set: the files in SORA_HOME are what is used. Nothing was done.")
+        raise click.UsageError("SORA_LEDGER_URL is not set: the files in SORA_HOME are in use. Nothing was done.")
     files, documents = PrivateFiles(settings.home), open_documents(settings)
     grants = TokenStore(files).grants()
     skipped = TokenStore(documents).import_grants(grants)
@@ -191,13 +194,13 @@ def import_tokens(as_json: bool) -> None:
         click.echo(json.dumps(names | {"set_aside": renamed}))
         return
     imported = [each.name for each in grants if each.name not in skipped]
-    click.echo(f"Tokens that were taken over: {', '.join(imported) or 'none'}.")
+    click.echo(f"Imported tokens: {', '.join(imported) or 'none'}.")
     if skipped:
-        click.echo(f"Left out, because there is a token of that name: {', '.join(skipped)}.")
+        click.echo(f"Tokens not imported, because the name already has one: {', '.join(skipped)}.")
     if imported_keys:
-        click.echo(f"Keys that were taken over: {', '.join(imported_keys)}.")
+        click.echo(f"Imported keys: {', '.join(imported_keys)}.")
     if skipped_keys:
-        click.echo(f"Keys left out, because there is another one: {', '.join(skipped_keys)}.")
+        click.echo(f"Keys not imported, because the name already has one: {', '.join(skipped_keys)}.")
     for name in renamed:
         click.echo(f"Renamed: {name}")
 
@@ -206,7 +209,7 @@ def _check_known(settings: Settings, name: str) -> None:
     """Raise UsageError for a name without a token: its key could never be used."""
     is_oauth = "://" in name and "#" in name
     if not is_oauth and name not in {each.name for each in _token_store(settings).grants()}:
-        raise click.UsageError(f"There is no token of {quoted(name)}. Add it first: {command('token', 'add', name)}")
+        raise click.UsageError(f"There is no token for {quoted(name)}. Add it first: {command('token', 'add', name)}")
 
 
 def _read_key(name: str, gateway: str) -> str:
@@ -216,7 +219,7 @@ def _read_key(name: str, gateway: str) -> str:
         text = sys.stdin.read(MAX_KEY_LENGTH + 1) if sys.stdin is not None else ""
     text = text.strip()
     if not text or len(text) > MAX_KEY_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
-        raise click.UsageError("That is no key: one line of letters, digits and signs. Nothing was kept.")
+        raise click.UsageError("That is not a key: a key is one line of letters, digits and signs. Nothing was saved.")
     return text
 
 
@@ -242,7 +245,7 @@ def describe_unused(unused: list[PrivateFile]) -> str:
     paths, verb, them = " and ".join(str(file.path) for file in unused), "are", "them"
     if len(unused) == 1:
         verb, them = "is", "it"
-    return f"{paths} {verb} not used: tokens and keys are in the ledger's database. Take {them} over with:"
+    return f"{paths} {verb} not used: tokens and keys are in the ledger's database. Import {them} with:"
 
 
 def _grant_fields(grant: Grant) -> dict[str, object]:

@@ -137,7 +137,7 @@ async def test_a_key_store_that_does_not_take_it_is_said_and_a_file_offered(
     status, said = await shell.log_in(gateway.address)
     assert time.monotonic() - began < ENDS_WITHIN_S
     assert status == 3
-    assert "No login was kept" in said
+    assert "No login was saved" in said
     assert "--store file" in said
     assert "dear user" not in said
     assert not shell.logins.exists()
@@ -167,7 +167,7 @@ async def test_a_key_that_moves_to_the_file_leaves_the_key_store(shell: Shell, g
 async def test_a_wrong_key_is_refused_and_nothing_kept(shell: Shell, gateway: FaultGateway) -> None:
     gateway.on("GET", "/v1/models", says({"error": {"message": f"bad key {KEY}", "type": "auth"}}, 401))
     status, said = await shell.log_in(gateway.address)
-    assert (status, "No login was kept" in said, "--no-check" in said) == (3, True, False), said
+    assert (status, "No login was saved" in said, "--no-check" in said) == (3, True, False), said
     assert not shell.logins.exists()
     assert shell.files_with(KEY) == []
     assert gateway.creates() == []
@@ -190,7 +190,7 @@ async def test_a_gateway_that_is_down_needs_no_check(shell: Shell) -> None:
         ("https://u:secret@api.example", KEY, "must not hold a user"),
         ("http://api.example", KEY, "unencrypted"),
         ("api.example", KEY, "must begin with https://"),
-        ("https://api.example", "", "holds no key"),
+        ("https://api.example", "", "contains no key"),
         ("https://api.example", "two words", "no key has"),
         ("https://api.example", "sk-\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), "no key has"),
     ],
@@ -425,7 +425,7 @@ def test_where_its_questions_could_not_be_read_it_asks_none(shell: Shell) -> Non
     os.close(terminal)
     assert done.returncode == 2
     assert b"stderr is not a terminal" in done.stderr
-    assert b"No login was kept" in done.stderr
+    assert b"No login was saved" in done.stderr
     assert not shell.logins.exists()
 
 

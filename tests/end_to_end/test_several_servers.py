@@ -289,9 +289,9 @@ def test_tokens_in_files_are_named_and_can_be_taken_over(
     assert "AUTH = tokens\n" in run("doctor", LEDGER_URL=url, AUTH="tokens").stdout
     done = run("token", "import", LEDGER_URL=url).stdout.splitlines()
     assert done[:3] == [
-        "Tokens that were taken over: alice.",
-        "Left out, because there is a token of that name: bob.",
-        "Keys that were taken over: bob.",
+        "Imported tokens: alice.",
+        "Tokens not imported, because the name already has one: bob.",
+        "Imported keys: bob.",
     ]
     assert [line.partition(": ")[0] for line in done[3:]] == ["Renamed", "Renamed"]
     assert [each.name for each in there.grants()] == ["Bob", "alice"]
@@ -299,6 +299,6 @@ def test_tokens_in_files_are_named_and_can_be_taken_over(
     assert UpstreamKeys(open_documents(shared)).get("bob", "http://sandbox") == Secret(KEY)
     assert here.grants() == ()
     again = run("token", "import", LEDGER_URL=url)
-    assert (again.stdout, again.stderr) == ("Tokens that were taken over: none.\n", "")
+    assert (again.stdout, again.stderr) == ("Imported tokens: none.\n", "")
     assert not any(json.loads(run("token", "import", "--json", LEDGER_URL=url).stdout).values())
     assert "SORA_LEDGER_URL is not set" in run("token", "import").stderr

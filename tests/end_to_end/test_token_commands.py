@@ -66,8 +66,8 @@ def test_a_token_that_nobody_saw_is_said_with_the_way_to_another(
         (("add", "bob", "--cap", "0"), "a number, above 0"),
         (("add", "bob", "--cap", "free"), "a number, above 0"),
         (("revoke", "bob"), 'No token of this name: "bob". Names: alice'),
-        (("key", "bob"), 'There is no token of "bob"'),
-        (("key", "alice"), "That is no key"),
+        (("key", "bob"), 'There is no token for "bob"'),
+        (("key", "alice"), "That is not a key"),
     ],
     ids=str,
 )
@@ -93,7 +93,7 @@ def test_a_persons_key_of_the_gateways_comes_from_standard_input_and_is_never_sh
     assert json.loads(file.read_text(encoding="utf-8"))["keys"] == {"alice": {"http://sandbox": KEY}}
     assert "with a key of the gateway's of their own: alice" in run("doctor", AUTH="tokens").stdout
     assert "To forget it: sora-mcp token key alice --remove" in run("token", "revoke", "alice").stdout
-    assert "is forgotten" in run("token", "key", "alice", "--remove").stdout
+    assert "was deleted" in run("token", "key", "alice", "--remove").stdout
     assert KEY not in file.read_text(encoding="utf-8")
     run("token", "add", "alice")
     assert json.loads(run("token", "revoke", "alice", "--json").stdout) == {"revoked": "alice", "has_key": False}
