@@ -225,11 +225,12 @@ class _Batch:
             print_error(f"Nothing more was sent: {batch_run.stop_reason}")
         if not states.keys().isdisjoint({"failed", "blocked", "lost", "rejected"}):
             retry_command = replace(self._options, retry_failed=True).resume_command()
-            click.echo(f"Make what came to nothing again: {retry_command}", err=True)
+            click.echo(f"To retry the lines that failed, run: {retry_command}", err=True)
         elif "not_submitted" in states:
-            click.echo(f"Go on with: {self._options.resume_command()}", err=True)
+            click.echo(f"To continue, run: {self._options.resume_command()}", err=True)
         if "unknown" in states:
-            click.echo(f"Look at what may have been made: {command('list', '--status', 'unknown')}", err=True)
+            list_command = command("list", "--status", "unknown")
+            click.echo(f"A video may exist for each unknown line. List them with: {list_command}", err=True)
             return UNKNOWN
         return DONE if states.keys() <= {"succeeded"} and not any("error" in line for line in lines) else FAILED
 
@@ -237,7 +238,7 @@ class _Batch:
         """Return the message for a user who pressed Ctrl-C."""
         return (
             f"Interrupted: {finished} of {_format_count(len(self._requests))} ended; what was sent goes on, and nothing"
-            f" more is sent. Go on with: {self._options.resume_command()}"
+            f" more is sent. To continue, run: {self._options.resume_command()}"
         )
 
 
@@ -314,8 +315,8 @@ def _summary(plans: Sequence[PlannedLine], costs: Sequence[Cost | None], gateway
     sent_before = sum(not plan.is_pending for plan in plans)
     duplicates = sum(plan.duplicate_of is not None for plan in plans)
     parts = [f"{_format_count(len(plans))} for {gateway}", f"{sent_before} sent before" if sent_before else ""]
-    hint = '("allow_duplicate": true in the line pays for another)'
-    parts += [f"{duplicates} made before for the same request {hint}" if duplicates else ""]
+    hint = '(add "allow_duplicate": true to the line to pay for another)'
+    parts += [f"{duplicates} already made by the same request {hint}" if duplicates else ""]
     parts += [f"{len(costs)} to send" + (f" for {_format_total(costs)}" if costs else "")]
     return f"{'; '.join(part for part in parts if part)}." + (f" {notice}" if notice and costs else "")
 
@@ -358,7 +359,7 @@ def _confirm(costs: Sequence[Cost | None], gateway: str) -> bool:
     if not can_ask():
         error = OverCap("ask_above_cost", 0, "")
         error.parts = (
-            f"This batch costs {_format_total(costs)}, and you want to be asked about that (",
+            f"This batch costs {_format_total(costs)}, which needs your confirmation (",
             *_SETTING,
             ").",
         )
@@ -379,7 +380,8 @@ def _check_out(options: Options) -> None:
         raise InvalidInput([Problem("--out", f"{out} is not a file", "a file")])
     try:
         if out.exists() and not _is_result(out):
-            raise InvalidInput([Problem("--out", f"{out} is there and holds no results of a batch", "another file")])
+            problem = f"{out} already exists and does not contain batch results"
+            raise InvalidInput([Problem("--out", problem, "another file")])
         with tempfile.TemporaryFile(dir=out.absolute().parent):
             pass
     except OSError as error:

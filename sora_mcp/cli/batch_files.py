@@ -68,7 +68,7 @@ def read(path: str, limits: Capabilities) -> tuple[list[Request], list[BadLine]]
     with file:
         lines, bad = _read_lines(file)
     if not lines and not bad:
-        raise InvalidInput([Problem(path, "holds no request", "one JSON object a line")])
+        raise InvalidInput([Problem(path, "contains no requests", "one JSON object per line")])
     requests = []
     for number, text in lines:
         try:
@@ -89,7 +89,7 @@ def _open(path: str) -> BinaryIO:
             return sys.stdin.buffer
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "that is no name of a file"
+        reason = getattr(error, "strerror", None) or "it is not a valid file name"
         raise InvalidInput([Problem(path, f"cannot be read: {reason}")]) from None
 
 
@@ -143,7 +143,7 @@ def _error(problem: str, allowed: str = "") -> InvalidInput:
 
 def _missing_name_error() -> InvalidInput:
     return _error(
-        "from standard input a line is known by its own name only, and this one has none",
+        "a line from standard input needs a name, and this one has none",
         'a "name" in each line, or a file',
     )
 
@@ -156,7 +156,7 @@ def _parse_request(number: int, text: str, limits: Capabilities) -> Request:
     if blank := blank_items(fields):
         raise InvalidInput(blank)
     if arguments.dry_run:
-        raise InvalidInput([Problem("dry_run", "a batch is tried as a whole", "the option --dry-run")])
+        raise InvalidInput([Problem("dry_run", "a dry run covers the whole batch", "the option --dry-run")])
     name: str | None = getattr(arguments, "name", None)
     explicit_arguments = arguments.model_dump(
         mode="json", exclude_defaults=True, exclude={"name", "operation", "dry_run", "allow_duplicate"}
@@ -175,7 +175,7 @@ def _parse_object(text: str) -> dict[str, Any]:
     except RecursionError:
         raise _error("it is nested too deeply") from None
     except ValueError:
-        raise _error("it holds a number of thousands of digits") from None
+        raise _error("it contains a number with thousands of digits") from None
     if not isinstance(value, dict):
         raise _error("this is not an object", 'one such as {"prompt": "a fox in the snow"}')
     return value
@@ -195,7 +195,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reject_constant(text: str) -> float:
-    raise _error(f"{text} is no number")
+    raise _error(f"{text} is not a number")
 
 
 def _find_tool(fields: Mapping[str, Any]) -> str:
@@ -217,10 +217,10 @@ def _number_as_text(value: object) -> object:
 def _validate_name(name: str) -> str:
     stripped = unicodedata.normalize("NFC", name.strip())  # the same name, however it was typed
     if len(stripped) > MAX_NAME_LENGTH:
-        message = f"is longer than {MAX_NAME_LENGTH} characters; allowed: a shorter one"
+        message = f"is longer than {MAX_NAME_LENGTH} characters; allowed: a shorter name"
         raise PydanticCustomError("sora", "{message}", {"message": message})
     if not stripped or any(unicodedata.category(each) in {"Cc", "Cf", "Zl", "Zp"} for each in stripped):
-        raise PydanticCustomError("sora", "holds what cannot be seen; allowed: a text on one line")
+        raise PydanticCustomError("sora", "is blank or has invisible characters; allowed: visible text on one line")
     return stripped
 
 
@@ -236,7 +236,7 @@ def _find_repeated_names(requests: Iterable[Request]) -> Iterator[BadLine]:
     first: dict[str, int] = {}
     for request in requests:
         if request.name is not None and first.setdefault(request.name, request.number) != request.number:
-            problem = f"the name {quoted(request.name)} stands in line {first[request.name]}, too"
+            problem = f"the name {quoted(request.name)} is already used in line {first[request.name]}"
             yield _bad_line(request.number, problem, "a name of its own for each line")
 
 

@@ -50,20 +50,20 @@ def _install(shell: str, home: Path, text: str) -> str:
     if shell == "fish":
         file = _config_folder("XDG_CONFIG_HOME", home / ".config") / "fish" / "completions" / "sora-mcp.fish"
         _write(file, text)
-        return f"Wrote {file}, which fish reads by itself. To undo it, remove that file."
+        return f"Wrote {file}, which fish loads automatically. To undo this, remove that file."
     file = _config_folder("XDG_DATA_HOME", home / ".local" / "share") / "sora-mcp" / f"completion.{shell}"
     _write(file, text)
     rc = home / ".bashrc" if shell == "bash" else _config_folder("ZDOTDIR", home) / ".zshrc"
     lines = _rc_lines(shell, file)
     content = rc.read_bytes() if rc.exists() else b""
     if lines in content:
-        return f"Wrote {file}, which {rc} reads already. Open a new shell to use it."
+        return f"Wrote {file}, which {rc} already loads. Open a new shell to use it."
     separator = b"" if not content or content.endswith(b"\n") else b"\n"
     with rc.open("ab") as rc_file:  # in bytes: the rest of the file stays as it is, in any encoding
         rc_file.write(separator + lines)
     return (
-        f"Wrote {file}, and added two lines to the end of {rc} that read it. Open a new shell to use it."
-        f" To undo it, remove those lines, which begin with `{_MARK}`, and that file."
+        f"Wrote {file}, and added two lines to the end of {rc} that load it. Open a new shell to use it."
+        f" To undo this, remove those lines, which begin with `{_MARK}`, and that file."
     )
 
 

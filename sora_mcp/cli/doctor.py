@@ -170,7 +170,7 @@ def _check_image_folders(settings: Settings) -> Iterator[Check]:
             if not problem and not os.access(folder, os.R_OK | os.X_OK):
                 problem = "cannot be read"
         except OSError as error:
-            problem = f"cannot be looked at ({error.strerror})"
+            problem = f"cannot be read ({error.strerror})"
         if problem:
             yield Check("image folder", "wrong", f"{folder} {problem}", "Make it, or correct SORA_IMAGE_DIRS.")
 
@@ -252,7 +252,7 @@ def _check_upstream(
     """Check the dialect and whether the server looks like it, the model, and the caps."""
     setting = variable_of("dialect")
     if looks_like not in {None, settings.dialect}:
-        advice = f"Set {setting}={looks_like}, unless you know better: only free requests were made to find out."
+        advice = f"Set {setting}={looks_like}, unless you know better: this is a guess from free requests."
         yield Check("dialect", "note", f"{settings.dialect}, and the server looks like {looks_like}", advice)
     else:
         implied = f" (taken from {variable_of('base_url')})" if settings.dialect_is_implied else ""
@@ -263,21 +263,21 @@ def _check_upstream(
         advice = f"Set {variable_of('model')} to one of them."
         yield Check("model", "wrong", f"the server has no {model}; it has {', '.join(models[:8])}", advice)
     if capabilities.lists_models and model is None and models:
-        message = f"none is set, so each call has to name one: {', '.join(models[:8])}"
+        message = f"none is set, so each call must name one: {', '.join(models[:8])}"
         yield Check("model", "note", message, f"Set {variable_of('model')} to one of them.")
     if capabilities.is_rule_guessed:
         message = f"no rule is known for {model}: its lengths and sizes are a guess ({capabilities.frame_rule})"
-        yield Check("model's rule", "note", message, "Look at size and length of the first video.")
+        yield Check("model's rule", "note", message, "Check the size and length of the first video.")
     try:
         spending_policy(settings, capabilities).check_units()
     except OverCap as error:
         yield _failed_check("caps", error)
     if settings.max_cost_per_owner is not None and not settings.auth:
-        problem = f"{variable_of('max_cost_per_owner')} holds for nobody without {variable_of('auth')}"
-        yield Check("caps", "note", problem, f"Set {variable_of('max_cost_per_day')} for one person.")
+        problem = f"{variable_of('max_cost_per_owner')} has no effect without {variable_of('auth')}"
+        yield Check("caps", "note", problem, f"Set {variable_of('max_cost_per_day')} to cap a single user.")
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
-        problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"
+        problem = "no price is known here, so a cap on costs cannot be enforced: nothing is submitted"
         yield Check("caps", "wrong", problem, f"Set {variable_of('max_calls_per_day')}, which counts videos.")
 
 

@@ -34,9 +34,10 @@ def check_tokens(settings: Settings) -> Iterator[Finding]:
     people = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if names[MAX_NAMES:] else "")
     if names and not is_enabled:
         advice = f"Set {variable_of('auth')}=tokens, or both kinds."
-        yield ("tokens", "note", f"{people}: there are tokens, and {variable_of('auth')} does not name them", advice)
+        message = f"{people}: there are tokens, but {variable_of('auth')} does not include tokens"
+        yield ("tokens", "note", message, advice)
     elif names:
-        own_keys = f"; with a key of the gateway's of their own: {', '.join(keys[:MAX_NAMES])}" if keys else ""
+        own_keys = f"; with their own gateway key: {', '.join(keys[:MAX_NAMES])}" if keys else ""
         location = " (in the ledger's database)" if settings.ledger_url else ""
         yield ("tokens", "ok", f"{people}{location}{own_keys}", "")
     elif is_enabled:
@@ -49,8 +50,8 @@ def check_hosts(settings: Settings) -> Iterator[Finding]:
     """Check for a server that answers to names on a network without authentication."""
     if settings.allowed_hosts and not settings.auth:
         names = ", ".join(settings.allowed_hosts[:MAX_NAMES])
-        advice = f"Set {variable_of('auth')}, unless the proxy in front of it asks."
-        yield ("callers", "note", f"over HTTP it answers to {names}, and asks nobody who they are", advice)
+        advice = f"Set {variable_of('auth')}, unless the proxy in front of it authenticates callers."
+        yield ("callers", "note", f"over HTTP it answers to {names}, and authenticates nobody", advice)
 
 
 async def check_oauth(settings: Settings) -> list[Finding]:
@@ -58,8 +59,8 @@ async def check_oauth(settings: Settings) -> list[Finding]:
     if "oauth" not in settings.auth:
         if not (settings.oauth_issuer or settings.oauth_audience):
             return []
-        message = f"an issuer is set, and {variable_of('auth')} does not name oauth"
-        return [("oauth", "note", message, f"Set {variable_of('auth')}=oauth to let its tokens in.")]
+        message = f"an issuer is set, but {variable_of('auth')} does not include oauth"
+        return [("oauth", "note", message, f"Set {variable_of('auth')}=oauth to accept its tokens.")]
     missing = [name for name in ("oauth_issuer", "oauth_audience") if getattr(settings, name) is None]
     if missing:
         names = " and ".join(map(variable_of, missing))
@@ -72,8 +73,8 @@ async def check_oauth(settings: Settings) -> list[Finding]:
     try:
         keys = await issuer.fetch_keys()
     except IssuerDown as down:
-        advice = f"Look at {variable_of('oauth_issuer')}, and whether this machine reaches it."
-        return [("oauth", "wrong", f"the issuer {issuer.address} is of no use: {down}", advice)]
+        advice = f"Check {variable_of('oauth_issuer')}, and that this machine can reach it."
+        return [("oauth", "wrong", f"the issuer {issuer.address} cannot be used: {down}", advice)]
     message = f"{issuer.address} has {counted(len(keys), 'key')}; tokens are for {settings.oauth_audience}"
     findings: list[Finding] = [("oauth", "ok", message, "")]
     if issuer.skew_s is not None and abs(issuer.skew_s) > LEEWAY_S:

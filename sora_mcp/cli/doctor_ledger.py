@@ -81,7 +81,7 @@ async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]
     if unsettled:
         message = ", ".join(f"{count} {state}" for state, count in unsettled.items())
         advice = (
-            "A video may exist for each. Look at the gateway's own log; list them with: sora-mcp list --status unknown"
+            "A video may exist for each. Check the gateway's own log; list them with: sora-mcp list --status unknown"
         )
         checks.append(("unsettled outcomes", "note", message, advice))
     return checks + spending

@@ -49,7 +49,7 @@ def _try_write(path: Path) -> str | None:
         part.open("xb").close()
         part.unlink()
     except (OSError, ValueError) as error:
-        return f"{path} cannot be written: {getattr(error, 'strerror', None) or 'that is no name for a file'}."
+        return f"{path} cannot be written: {getattr(error, 'strerror', None) or 'it is not a valid file name'}."
     return None
 
 

@@ -129,7 +129,9 @@ def _prompt_key(*, is_needed: bool) -> Secret:
         try:
             return normalize_key(Secret(typed), is_needed=is_needed)
         except NotConfigured:
-            raise click.UsageError("this is not a key: it contains spaces, line breaks or characters that no key has.") from None
+            raise click.UsageError(
+                "this is not a key: it contains spaces, line breaks or characters that no key has."
+            ) from None
 
     prompt = "The key (not shown)" if is_needed else "The key (not shown; none where the server needs none)"
     default = None if is_needed else ""

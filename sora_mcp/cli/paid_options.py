@@ -34,7 +34,7 @@ def replace_shorthands(options: dict[str, Any], settings: Settings) -> dict[str,
         options["n_frames"] = _parse_seconds(seconds, settings)
     if options.get("prompt") == "-":
         if "-" in {options.get("actions"), options.get("inpaint_items")}:
-            raise click.UsageError(f"Standard input can be only one thing: the prompt or a file. {_NOTHING_SENT}")
+            raise click.UsageError(f"Standard input can be either the prompt or a file, not both. {_NOTHING_SENT}")
         options["prompt"] = _read_prompt()
     size_options = {} if size is None else {"width": "--size", "height": "--size"}
     return size_options | ({} if seconds is None else {"n_frames": "--seconds"})
@@ -60,7 +60,7 @@ def _parse_seconds(text: str, settings: Settings) -> int:
     """Convert seconds to frames. Raise BadParameter unless they are whole frames of a length the upstream accepts."""
     if not re.fullmatch(r"\s*(\d{1,6}(\.\d{1,6})?|\.\d{1,6})\s*s?\s*", text):
         raise click.BadParameter(
-            f"{quoted(text, 40)} is no number of seconds, such as 5 or 2.5. {_NOTHING_SENT}", param_hint="--seconds"
+            f"{quoted(text, 40)} is not a number of seconds, such as 5 or 2.5. {_NOTHING_SENT}", param_hint="--seconds"
         )
     seconds = Decimal(text.strip().rstrip("s").strip())
     frames = seconds * FPS
@@ -103,4 +103,4 @@ def _decode(data: bytes) -> str:
             return data.decode(encoding)
         except (UnicodeDecodeError, LookupError):
             continue
-    raise click.UsageError(f"Standard input is no text in UTF-8. {_NOTHING_SENT}")
+    raise click.UsageError(f"Standard input is not UTF-8 text. {_NOTHING_SENT}")

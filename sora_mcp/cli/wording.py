@@ -97,22 +97,22 @@ class ForShell(Wording):
         return f"Look at it with {view}, keep it with {download} (addresses may expire), or remix it."
 
     def save(self, video_id: str) -> str:
-        return f"Keep it with {_quote('download', video_id)}; a player may show it."
+        return f"Keep it with {_quote('download', video_id)}; a video player may be able to show it."
 
     def settle(self, request_ids: tuple[str, ...]) -> str:
         if not request_ids:
             unsettled = _quote("list", "--status", "unknown")
-            return f"Whether it ran can only be seen in the gateway's own log; {unsettled} lists it."
+            return f"Only the gateway's own log shows whether it ran; {unsettled} lists it."
         ids = " and ".join(request_ids)
         ways = ", and ".join(
             f"`{command('settle', each)} --task TASK_ID` or {_quote('settle', each, '--none')}" for each in request_ids
         )
         it = "it" if len(request_ids) == 1 else "each of them"
-        return f"Whether {ids} ran can only be seen in the gateway's own log; settle {it} then with {ways}."
+        return f"Only the gateway's own log shows whether {ids} ran; then settle {it} with {ways}."
 
     def settled_as_not_run(self, request_id: str) -> str:
         correct = f"`{command('settle', request_id)} --task TASK_ID`"
-        return f"A person said that it did not run. If a task of it turns up after all, {correct} corrects that."
+        return f"A person said that it did not run. If its task turns up after all, correct that with {correct}."
 
     def give_up(self, request_id: str) -> str:
         return f"Give it up with {_quote('settle', request_id, '--none')}."

@@ -89,7 +89,7 @@ class LoginFile:
             return _parse_entries(text)
         except (ValueError, TypeError, KeyError, RecursionError):
             raise self._unusable(
-                "holds something that this release does not know", f"Delete {self.path}, and log in again."
+                "contains an entry that this release does not know", f"Delete {self.path}, and log in again."
             ) from None
 
     def _read_text(self) -> str:
@@ -112,12 +112,12 @@ class LoginFile:
         if status.st_mode & forbidden:
             raise self._unusable(
                 "is open to other users of this machine",
-                f"If nobody else could have read or changed it: chmod {mode} {path}. Else delete {self.path}, replace "
-                "the keys at the gateway, and log in again.",
+                f"If nobody else could have read or changed it: chmod {mode} {path}. Otherwise delete {self.path}, "
+                "replace the keys at the gateway, and log in again.",
             )
 
     def _unusable(self, reason: str, advice: str) -> NotConfigured:
-        return NotConfigured(f"The file of the logins, {self.path}, {reason}; no key was taken from it.", Do(advice))
+        return NotConfigured(f"The login file {self.path} {reason}; no key was read from it.", Do(advice))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -169,7 +169,7 @@ def _read_from_key_store(address: str) -> str:
             f"The key for {address} could not be read: {key_store.DESCRIPTIONS[error.problem]}.", UnlockKeyStore()
         ) from None
     if key is None:
-        raise NotConfigured(f"The system's key store holds no key for {address} any more.", LogIn())
+        raise NotConfigured(f"The system's key store no longer has a key for {address}.", LogIn())
     return key
 
 

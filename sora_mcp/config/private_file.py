@@ -38,7 +38,7 @@ class PrivateFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self.problem(f"cannot be looked at ({error.strerror})") from None
+            raise self.problem(f"cannot be read ({error.strerror})") from None
 
     def check_current(self) -> None:
         """Do nothing: a file is checked at every use."""
@@ -60,7 +60,7 @@ class PrivateFile:
         try:
             status = self.path.stat()
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-                raise self.problem("is no ordinary file")
+                raise self.problem("is not a regular file")
             with self.path.open("rb") as file:
                 self._check_permissions(os.fstat(file.fileno()))
                 content = file.read(MAX_BYTES + 1)
@@ -76,7 +76,7 @@ class PrivateFile:
         if os.name == "nt":  # no permission bits there
             return
         if status.st_uid not in {os.geteuid(), 0}:
-            raise self.problem("belongs to another user", "Make it belong to whoever runs the server.")
+            raise self.problem("belongs to another user", "Change its owner to whoever runs the server.")
         if not status.st_mode & stat.S_IRUSR:  # root could read it nevertheless
             raise self.problem("cannot be read", f"Run: chmod 600 {self.path}")
         if stat.S_IMODE(status.st_mode) & 0o077:
@@ -109,7 +109,7 @@ class PrivateFile:
 
     def problem(self, reason: str, advice: str = "") -> FileProblem:
         """Build the error for a problem with this file."""
-        way_out = advice or "Mend it, or move it away: then it is empty, and is made anew at the next addition."
+        way_out = advice or "Repair it, or move it away to start with an empty file."
         return FileProblem(f"{self.path} {reason}.", Do(way_out))
 
 

@@ -145,7 +145,7 @@ async def test_the_command_that_sends_it_again_runs_as_it_stands_whatever_the_fi
     gateway.on("POST", CREATE, says({"code": "bad", "message": "no"}, 400), ACCEPTED_NEXT)
     write(tmp_path, FOX, name=name)
     first = await batch("--", name, file="--out=r s.jsonl")
-    again = shlex.split(first.stderr.decode().partition("again: sora-mcp batch ")[2])
+    again = shlex.split(first.stderr.decode().partition("that failed, run: sora-mcp batch ")[2])
     assert (await batch(*again[1:], file=again[0])).returncode == 0
     assert json.loads((tmp_path / "r s.jsonl").read_text())["state"] == "succeeded"
 
@@ -180,7 +180,7 @@ async def test_what_was_made_outside_for_the_same_request_is_taken_and_stays_so(
     await anyio.run_process(create, env=environment(tmp_path, gateway))
     write(tmp_path, FOX, FOX)
     done = await batch()
-    assert b"1 made before for the same request" in done.stderr
+    assert b"1 already made by the same request" in done.stderr
     assert states(done) == ["succeeded", "succeeded"]
     assert [told(done)[number]["task_id"] for number in (1, 2)] == ["task_1", "task_2"]
     assert states(await batch(DUPLICATE_WINDOW="0")) == ["succeeded", "succeeded"]
@@ -195,7 +195,7 @@ async def test_a_line_that_was_given_a_name_or_a_space_is_no_other_video(
     await batch()
     write(tmp_path, FOX | {"name": "fox"}, {"prompt": "boat "} | SMALL, CAT, CAT)
     tried = await batch("--dry-run")
-    assert b"2 made before for the same request" in tried.stderr
+    assert b"2 already made by the same request" in tried.stderr
     assert [line.get("duplicate") for _, line in sorted(told(await batch()).items())] == [True, True, None, None]
     assert prompts(gateway) == {"fox": 1, "boat": 1, "cat": 2}
     write(tmp_path, FOX | {"name": "vixen"}, BOAT | {"name": "raft", "allow_duplicate": True})
@@ -305,7 +305,7 @@ async def test_ctrl_c_says_how_to_go_on_and_what_was_sent_is_known(
         said = b"".join([chunk async for chunk in process.stderr]).decode()
         assert await process.wait() == 130
     assert "1 of 3 lines ended" in said
-    assert "Go on with: sora-mcp batch films.jsonl --at-once 1" in said
+    assert "To continue, run: sora-mcp batch films.jsonl --at-once 1" in said
     assert "Traceback" not in said
     assert sorted(rows(tmp_path)) == [("boat", "submitted"), ("fox", "succeeded")]
     assert states(await batch()) == ["succeeded"] * 3

@@ -88,7 +88,7 @@ async def test_names_that_would_allow_anybody_are_no_names(tmp_path: Path, name:
 async def test_doctor_says_where_a_name_is_known_and_nobody_is_asked(tmp_path: Path) -> None:
     environ = environment(tmp_path, ALLOWED_HOSTS="videos.example.org")
     done = await anyio.run_process([*warm_command(), "doctor"], env=environ, check=False)
-    assert "answers to videos.example.org, and asks nobody who they are" in done.stdout.decode()
+    assert "answers to videos.example.org, and authenticates nobody" in done.stdout.decode()
 
 
 async def test_a_bad_host_or_origin_is_refused_on_every_path(server: tuple[str, Process]) -> None:

@@ -281,7 +281,7 @@ def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: s
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{ // mine\n}")
     before = all_files(home)
-    with pytest.raises(FileProblem, match="left untouched") as refused:
+    with pytest.raises(FileProblem, match="was not changed") as refused:
         install(BY_NAME[name], machine(home), LOCAL)
     assert LOCAL.command in next_step(refused.value)
     assert all_files(home) == before
@@ -322,7 +322,7 @@ def test_an_entry_of_codex_that_holds_something_odd_is_left_alone(home: Path, od
     file.write_text(f'[mcp_servers.sora]\ncommand = "/old/sora-mcp"\n{odd}\n')
     before = all_files(home)
     for dry_run in (True, False):
-        with pytest.raises(FileProblem, match="left untouched"):
+        with pytest.raises(FileProblem, match="was not changed"):
             install(BY_NAME["codex"], machine(home), LOCAL, dry_run=dry_run)
     assert all_files(home) == before
 

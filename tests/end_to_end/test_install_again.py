@@ -178,9 +178,9 @@ def test_a_codex_file_in_which_nobody_can_tell_is_left_alone(home: Path, text: s
     path = home / ".codex" / "config.toml"
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(FileProblem, match="left untouched"):
+    with pytest.raises(FileProblem, match="was not changed"):
         install(BY_NAME["codex"], machine(home), LOCAL)
-    with pytest.raises(FileProblem, match="left untouched"):
+    with pytest.raises(FileProblem, match="was not changed"):
         uninstall(BY_NAME["codex"], machine(home))
     assert path.read_text(encoding="utf-8") == text
     assert calls(home) == []

@@ -174,11 +174,11 @@ REFUSED = {
 def test_a_file_that_is_not_understood_is_left_alone_with_the_snippet_to_paste(home: Path, case: str) -> None:
     client_file(home).write_bytes(REFUSED[case])
     before = all_files(home)
-    with pytest.raises(FileProblem, match="left untouched") as refused:
+    with pytest.raises(FileProblem, match="was not changed") as refused:
         install(BY_NAME["cursor"], machine(home), LOCAL)
     pasted = json.loads(next_step(refused.value).partition("\n\n")[2])
     assert pasted["mcpServers"]["sora"]["command"] == LOCAL.command
-    with pytest.raises(FileProblem, match="left untouched"):
+    with pytest.raises(FileProblem, match="was not changed"):
         uninstall(BY_NAME["cursor"], machine(home))
     assert all_files(home) == before
 
@@ -198,7 +198,7 @@ def test_somebody_elses_server_of_our_name_stays_and_the_way_out_is_said(home: P
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="another server") as refused:
             install(BY_NAME["cursor"], machine(home), LOCAL, dry_run=dry_run)
-        assert "another name" in next_step(refused.value)
+        assert "Rename or remove" in next_step(refused.value)
         with pytest.raises(FileProblem, match="another server") as refused:
             uninstall(BY_NAME["cursor"], machine(home), dry_run=dry_run)
         assert "nothing to remove" in next_step(refused.value)
@@ -283,9 +283,9 @@ def test_a_link_to_nothing_is_written_through_and_points_to_nothing_again(home: 
 def test_a_pipe_in_the_files_place_is_left_alone(home: Path) -> None:
     path = client_file(home)
     os.mkfifo(path)
-    with pytest.raises(FileProblem, match="no ordinary file"):
+    with pytest.raises(FileProblem, match="not a regular file"):
         install(BY_NAME["cursor"], machine(home), LOCAL)
-    with pytest.raises(FileProblem, match="no ordinary file"):
+    with pytest.raises(FileProblem, match="not a regular file"):
         uninstall(BY_NAME["cursor"], machine(home))
 
 

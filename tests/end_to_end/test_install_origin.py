@@ -116,7 +116,7 @@ def test_what_is_fetched_is_pinned(installing: Installing, record: dict[str, Any
     ("record", "why"),
     [
         (None, "its name is not published"),
-        ({"url": "file:///nowhere/at/all", "dir_info": {}}, "not there any more"),
+        ({"url": "file:///nowhere/at/all", "dir_info": {}}, "no longer exists"),
         ({"url": "https://user:secret@host.example/x.whl", "archive_info": {}}, "may hold a password"),
         ({"url": "https://secret@host.example/x.whl", "archive_info": {}}, "may hold a password"),
         ({"url": "https://host.example/x.whl?token=secret", "archive_info": {}}, "may hold a password"),

@@ -313,7 +313,7 @@ async def test_a_login_is_told_as_json(shell: Shell, gateway: FaultGateway) -> N
         ("key_stores.Broken", "failed"),
         ("key_stores.Hanging", "did not answer in time"),
         ("keyring.backends.fail.Keyring", "there is no key store"),
-        ("keyring.backends.null.Keyring", "holds no key"),
+        ("keyring.backends.null.Keyring", "no longer has a key"),
     ],
 )
 async def test_a_key_store_that_gives_no_key_is_said_and_nothing_submitted(
@@ -390,7 +390,7 @@ async def test_a_file_of_logins_that_cannot_be_used_stops_only_what_needs_it(
         shell.logins.unlink()
         os.mkfifo(shell.logins, 0o600)
     status, said = await shell.run("create", "a boat")
-    assert (status, str(shell.logins) in said, "no key was taken" in said) == (2, True, True), said
+    assert (status, str(shell.logins) in said, "no key was read" in said) == (2, True, True), said
     assert (await shell.run("doctor"))[0] == 3
     status, _ = await shell.run("login", "--base-url", "https://api.example", "--no-check", typed=KEY)
     assert status == 2

@@ -220,7 +220,7 @@ async def test_a_persons_own_key_is_sent_by_every_server(two: Two, gateway: Faul
             await assert_accepted(client, *create(prompt=f"boat {number}"))
     assert [each.headers["authorization"] for each in gateway.creates()] == ["Bearer sk-alices-own"] * 2
     shown = await anyio.to_thread.run_sync(lambda: two.run("doctor"))
-    assert "with a key of the gateway's of their own: alice" in shown.stdout
+    assert "with their own gateway key: alice" in shown.stdout
     assert "sk-alices-own" not in shown.stdout + shown.stderr
 
 

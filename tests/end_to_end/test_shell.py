@@ -120,7 +120,7 @@ def test_two_videos_are_blended(shell: Shell) -> None:
         (("create", "x", "--widht", "480"), 2, "--width"),
         (("create", "x", "--width", "481"), 2, "480x480"),
         (("create", "x", "--seconds", "7"), 2, "no video here is 7 s long; allowed: 5, 10"),
-        (("create", "x", "--seconds", "soon"), 2, "no number of seconds"),
+        (("create", "x", "--seconds", "soon"), 2, "not a number of seconds"),
         (("create", "x", "--seconds", "5", "--n-frames", "150"), 2, "not both"),
         (("create", "x", "--size", "16:9"), 2, "width 854, height 480"),
         (("create", "x", "--size", "480x480", "--width", "480"), 2, "not both"),

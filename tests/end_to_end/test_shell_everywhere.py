@@ -302,7 +302,7 @@ def test_completion_is_set_up_once_and_leaves_the_rest_of_a_file_alone(tmp_path:
     rc = tmp_path / ".bashrc"
     rc.write_bytes(b"# caf\xe9\nalias ll=ls")
     environ = os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": ""}
-    for words in ("and added two lines", "reads already"):
+    for words in ("and added two lines", "already loads"):
         done = subprocess.run(  # noqa: S603
             [*warm_command(), "completion", "bash", "--install"],
             check=True,

@@ -152,4 +152,4 @@ def test_install_writes_no_password_and_says_what_is_missing(run: Run, url: str)
     for client in ("cursor", "claude-desktop"):
         done = run("install", client, "--dry-run", LEDGER_URL=url)
         assert NEVER_SHOWN not in done.stdout + done.stderr
-        assert "SORA_LEDGER_URL is set here, and is written into no file" in done.stdout
+        assert "SORA_LEDGER_URL is set here but is not written to any file" in done.stdout

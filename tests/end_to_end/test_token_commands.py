@@ -91,8 +91,8 @@ def test_a_persons_key_of_the_gateways_comes_from_standard_input_and_is_never_sh
     file = tmp_path / "home" / "upstream-keys.json"
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text(encoding="utf-8"))["keys"] == {"alice": {"http://sandbox": KEY}}
-    assert "with a key of the gateway's of their own: alice" in run("doctor", AUTH="tokens").stdout
-    assert "To forget it: sora-mcp token key alice --remove" in run("token", "revoke", "alice").stdout
+    assert "with their own gateway key: alice" in run("doctor", AUTH="tokens").stdout
+    assert "To delete it: sora-mcp token key alice --remove" in run("token", "revoke", "alice").stdout
     assert "was deleted" in run("token", "key", "alice", "--remove").stdout
     assert KEY not in file.read_text(encoding="utf-8")
     run("token", "add", "alice")

@@ -74,4 +74,4 @@ def test_doctor_counts_for_everybody_where_people_share_a_server(run: Run) -> No
     told = run("doctor", AUTH="tokens", MAX_COST_PER_DAY="9").stdout
     assert "everybody: relative cost 2 in the last 24 hours (at most 9)" in told
     assert "everybody" not in run("doctor", OWNER="ann").stdout
-    assert "SORA_MAX_COST_PER_OWNER holds for nobody without SORA_AUTH" in run("doctor", MAX_COST_PER_OWNER="2").stdout
+    assert "SORA_MAX_COST_PER_OWNER has no effect without SORA_AUTH" in run("doctor", MAX_COST_PER_OWNER="2").stdout

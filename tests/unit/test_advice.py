@@ -120,11 +120,11 @@ def test_the_hint_to_wait_for_a_list_asks_for_the_same_one_but_for_the_state() -
 def test_each_of_several_unknown_outcomes_has_to_be_settled() -> None:
     several = advice.Settle((REQUEST, "req_2"))
     for_shell = FOR_SHELL.advise(several)
-    assert f"settle each of them then with `sora-mcp settle {REQUEST} --task TASK_ID` or " in for_shell
+    assert f"then settle each of them with `sora-mcp settle {REQUEST} --task TASK_ID` or " in for_shell
     assert f"`sora-mcp settle {REQUEST} --none`, and `sora-mcp settle req_2 --task TASK_ID` or " in for_shell
     assert f"whether {REQUEST} and req_2 ran; " in FOR_AGENTS.advise(several)
     assert "settle each of them with `sora-mcp settle REQUEST_ID --task task_…`" in FOR_AGENTS.advise(several)
-    assert "settle it then with" in FOR_SHELL.advise(advice.Settle((REQUEST,)))
+    assert "then settle it with" in FOR_SHELL.advise(advice.Settle((REQUEST,)))
 
 
 def test_caps_name_the_setting_and_the_way_out() -> None:

@@ -146,7 +146,7 @@ def test_every_bad_line_is_named_and_what_is_right_instead(tmp_path: Path) -> No
         11: "half a character",
         12: "--dry-run",
         13: "n_frames 300",
-        14: "cannot be seen",
+        14: "invisible characters",
         16: "200 characters",
         17: "nested",
         19: "not JSON",
@@ -169,7 +169,7 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_is_read(tmp_path: Path)
 
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
 def test_a_file_without_a_request_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(InvalidInput, match="holds no request"):
+    with pytest.raises(InvalidInput, match="contains no requests"):
         batch(tmp_path, content)
 
 

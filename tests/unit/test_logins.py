@@ -137,7 +137,7 @@ def write(home: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
 def test_a_file_that_holds_something_else_gives_no_key_and_is_left_alone(home: Path, content: bytes) -> None:
     path = write(home, content)
-    with pytest.raises(NotConfigured, match="no key was taken") as refused:
+    with pytest.raises(NotConfigured, match="no key was read") as refused:
         settings(home).endpoint()
     assert f"Delete {path}" in next_step(refused.value)
     assert "sk-1" not in str(refused.value)

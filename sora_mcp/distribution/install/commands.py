@@ -66,7 +66,7 @@ def run(command: Command, client: Client, machine: Machine) -> None:
         raise FileProblem(f"{client.title} was not found: there is no program {program}.")
     is_ok, output = machine.run(path, arguments)
     if not is_ok:
-        raise FileProblem(f"{program} failed; its words: {quoted(output, _MAX_OUTPUT_LENGTH)}")
+        raise FileProblem(f"{program} failed: {quoted(output, _MAX_OUTPUT_LENGTH)}")
 
 
 def format_command(command: Command, machine: Machine) -> str:

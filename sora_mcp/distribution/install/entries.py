@@ -141,9 +141,9 @@ def _parse(text: str, container: str) -> dict[str, Any]:
     except NotEditable:
         raise
     except ValueError:
-        raise NotEditable("it holds a number of thousands of digits") from None
+        raise NotEditable("it contains a number with thousands of digits") from None
     if not isinstance(document, dict):
-        raise NotEditable("it holds no object")
+        raise NotEditable("it contains no object")
     if not isinstance(document.get(container, {}), dict):
         raise NotEditable(f"its {container} is not an object")
     return document

@@ -94,7 +94,7 @@ class ClientFile(Struct, frozen=True):
         if before is not None and (current is None or not (self.backup.exists() or self._holds_only(text, current))):
             self._save(before)
         self._replace(before, after)
-        backup_note = f" The file as it was is kept beside it as {self.backup.name}." if self.backup.exists() else ""
+        backup_note = f" The previous version is beside it as {self.backup.name}." if self.backup.exists() else ""
         return f"{'Changed in' if current else 'Added to'} {self.path}.{backup_note}"
 
     def _change(self, renew: Renew) -> str:
@@ -126,7 +126,7 @@ class ClientFile(Struct, frozen=True):
             self.check_writable()
             self._check_unchanged(text)
             self.path.resolve().unlink()
-            return f"Removed {self.path}, which held nothing else."
+            return f"Removed {self.path}, which contained nothing else."
         return ""
 
     def _remove_entry(self, text: str) -> str:
@@ -160,8 +160,8 @@ class ClientFile(Struct, frozen=True):
         current = self._entry(text) if text and text.strip() else None
         if current is not None and not is_own(current):
             raise OtherServer(
-                f'{self.path} was left untouched: another server is called "{KEY}" in it.',
-                Do("Give that one another name there, or take it out, and run this again."),
+                f'{self.path} was not changed: another server is called "{KEY}" in it.',
+                Do("Rename or remove that entry there, and run this again."),
             )
         return current
 
@@ -170,7 +170,7 @@ class ClientFile(Struct, frozen=True):
         try:
             if not path.is_file():  # opening a pipe would wait for its writer
                 path.stat()
-                raise self._problem("it cannot be read: it is no ordinary file")
+                raise self._problem("it cannot be read: it is not a regular file")
             if path.stat().st_size > _MAX_BYTES:
                 raise self._problem(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
             return path.read_bytes().decode("utf-8")
@@ -229,7 +229,7 @@ class ClientFile(Struct, frozen=True):
         raise self._problem("another program keeps writing it")
 
     def _problem(self, reason: str) -> FileProblem:
-        return FileProblem(f"{self.path} was left untouched: {reason}.")
+        return FileProblem(f"{self.path} was not changed: {reason}.")
 
 
 class CodexFile(ClientFile, frozen=True):

@@ -109,8 +109,8 @@ def _forward_variables(done: str, file: CodexFile, renew: Renew) -> str:
     try:
         file.change(renew)
     except FileProblem as problem:
-        raise FileProblem(f"{done} But it is not told to forward the variables: {problem.message}") from None
-    return f"{done} It is handed the key and the other variables from Codex's environment."
+        raise FileProblem(f"{done} But its entry does not forward the variables: {problem.message}") from None
+    return f"{done} Codex passes the key and the other variables on from its own environment."
 
 
 def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> str:
@@ -119,12 +119,12 @@ def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> s
     if current is None and command is not None:
         return f"This would be run:\n\n{format_command(command, machine)}\n\nWhat {client.title} then holds:"
     if current is not None and renew(current) == current:
-        return f"It is already in {file.path}: nothing would be changed. This is what is written where there is none:"
+        return f"It is already in {file.path}: nothing would be changed. A new entry would be:"
     file.check_writable()
     file.check(renew)
     if current is None:
         return f"This would be added to {file.path}:"
-    return f"It is in {file.path}, and would be changed to this; what was added to it by hand is kept:"
+    return f"It is in {file.path}, and would be changed to this; your own additions to it are kept:"
 
 
 def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool) -> str:
@@ -135,7 +135,7 @@ def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool
         return f"This would be run:\n\n{format_command(command, machine)}"
     if dry_run:
         file.check_writable()
-        return f'"{KEY}" would be taken out of {file.path}.'
+        return f'"{KEY}" would be removed from {file.path}.'
     if command is None:
         return file.remove()
     run(command, client, machine)
@@ -146,7 +146,7 @@ def _require_folder(client: Client, folder: Path) -> None:
     try:
         exists = folder.is_dir()
     except OSError as error:
-        raise FileProblem(f"{folder} cannot be looked into ({error.strerror}).") from None
+        raise FileProblem(f"{folder} cannot be read ({error.strerror}).") from None
     if not exists:
         raise FileProblem(f"{client.title} was not found: there is no folder {folder}.")
 
@@ -156,7 +156,7 @@ def _advice(client: Client, values: Values) -> str:
     if uses_sandbox(values):
         return "It uses the sandbox, which needs no key."
     if values.login is not None:
-        return f"It uses the login for {values.login}; the key stands in no file of the client's."
+        return f"It uses the login for {values.login}; the key is not in any of the client's files."
     if client.references or "SORA_BASE_URL" in values:
         return client.key
     return (
@@ -170,6 +170,6 @@ def _ledger_advice(client: Client, machine: Machine) -> str:
     if not machine.environ.get(name, "").strip():
         return ""
     return (
-        f"\n{name} is set here, and is written into no file: it holds a password. Set it in the environment in which"
-        f" {client.title} starts, or its server keeps a ledger of its own."
+        f"\n{name} is set here but is not written to any file, because it contains a password. Set it in the "
+        f"environment in which {client.title} starts, or its server keeps a ledger of its own."
     )

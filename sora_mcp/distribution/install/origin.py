@@ -108,9 +108,9 @@ def _source(folder: Path) -> str:
     if parts.scheme == "file":
         source = _folder_from(url)
         if source is None or not source.exists():
-            raise _problem(folder, "what it was installed from is not there any more")
+            raise _problem(folder, "what it was installed from no longer exists")
         if any(each in source.parents for each in _temporary_folders()):
-            raise _problem(folder, "what it was installed from stands in a temporary folder, too")
+            raise _problem(folder, "what it was installed from is in a temporary folder, too")
     elif parts.scheme not in {"https", "ssh"}:
         raise _problem(folder, "where it came from cannot be fetched safely again")
     return _pin(url, record)
@@ -137,6 +137,7 @@ def _folder_from(url: str) -> Path | None:
 
 def _problem(folder: Path, reason: str) -> FileProblem:
     return FileProblem(
-        f"Nothing was written: this sora-mcp stands in {folder}, which is cleaned sooner or later, and {reason}.",
+        f"Nothing was written: this sora-mcp is installed in {folder}, which is a cache or temporary folder, "
+        f"and {reason}.",
         _PERMANENT,
     )

@@ -140,7 +140,7 @@ class PostgresDocument:
 
     def problem(self, reason: str, advice: str = "") -> FileProblem:
         delete = f"DELETE FROM documents WHERE name = '{self._name}'"  # noqa: S608 - to be read by a person
-        remedy = advice or f"Mend it, or remove it there ({delete}): then it is empty, and is made anew."
+        remedy = advice or f"Repair it, or delete it there ({delete}) to start with an empty one."
         return FileProblem(f"The document {self._name} in the ledger's database {reason}.", Do(remedy))
 
     def _parse(self, content: str) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class PostgresDocument:
 
 
 _NOT_CHANGED = Do("Nothing was changed.")
-_MAY_BE_CHANGED = Do("It is not known whether the change was made: look before you make it again.")
+_MAY_BE_CHANGED = Do("The change may or may not have been made: check before you make it again.")
 
 
 class WatchedDocuments(PostgresDocuments):
