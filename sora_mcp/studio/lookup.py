@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotFound
+from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import Generation
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.ids import without_variant
 from sora_mcp.studio.poller import Poller
 
 Source = tuple[Entry, Generation]
@@ -25,6 +27,13 @@ class Lookup:
     async def video(self, video_id: str) -> Entry:
         """Return the row of a task or request id, queried at the gateway if unfinished. Raises NotFound."""
         return await self._poller.find(await self._connector.connect(), video_id)
+
+    async def check_is_id(self, text: str, argument: str, allowed: str) -> None:
+        """Raise InvalidInput for a text that is neither recorded nor an id; see `Poller.check_is_id`."""
+        connection = await self._connector.connect()
+        is_possible = is_id(text) or is_id(without_variant(text))
+        if not is_possible or await self._poller.find_recorded(connection, text) is None:
+            await self._poller.check_is_id(connection, text, argument, allowed)
 
     async def is_recorded(self, video_id: str) -> bool:
         """Whether an id is that of a task or a request in our ledger: not every gateway's ids begin with `task_`."""

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 import anyio
 
 from sora_mcp.core.advice import AskUser, CheckAgain, Do, GiveUp, SeeList, Setting, TryAgain
-from sora_mcp.core.errors import FileProblem, InvalidInput, NotFound, Problem, SoraError
+from sora_mcp.core.errors import FileProblem, NotFound, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
 from sora_mcp.core.schedule import HISTORY_SIZE, pause_after_failure, usual_duration
@@ -59,6 +59,7 @@ class Poller:
         """
         entry = await self.find_recorded(upstream, video_id)
         if entry is None:
+            await self.check_is_id(upstream, video_id)
             video_id = without_variant(video_id)
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", SeeList())
@@ -76,10 +77,23 @@ class Poller:
 
     async def find_recorded(self, upstream: Upstream, video_id: str) -> Entry | None:
         """Return the row of an id as the ledger has it, or None. Raises InvalidInput."""
+        for each in (video_id.strip(), without_variant(video_id)):
+            if is_id(each) and (entry := await self._find_row(upstream, each)):
+                return entry
         if not is_id(without_variant(video_id)):
-            raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._find_row(upstream, video_id.strip())
-        return entry or await self._find_row(upstream, without_variant(video_id))
+            await self.check_is_id(upstream, video_id)
+        return None
+
+    async def check_is_id(
+        self, upstream: Upstream, text: str, argument: str = "task_id", allowed: str = "task_… or req_…"
+    ) -> None:
+        """Raise InvalidInput for a text without a row that is not an id: what it cannot be, an address, or a text with
+        a recorded id in it, which is named but not taken for it."""
+        from sora_mcp.studio.misread_ids import ids_within, not_an_id_error  # noqa: PLC0415 - few ids are unknown
+
+        named = [each for each in ids_within(text) if await self._find_row(upstream, each.partition("#")[0])]
+        if named or "://" in text or not is_id(without_variant(text)):
+            raise not_an_id_error(text, argument, allowed, named)
 
     async def check_may_ask(self, upstream: Upstream, video_id: str) -> None:
         """Raise NotFound for an id that is, or may be, another owner's: knowing it is no permission."""

@@ -266,6 +266,8 @@ class _Sources:
     ) -> tuple[Literal["generation", "upload"], str | None]:
         """Return what an id of an item (None: of the source of a remix) refers to at the gateway: agents mix up task,
         generation and upload ids."""
+        allowed = "gen_…, media_…, task_… or task_…#2"
+        await self._lookup.check_is_id(text.strip(), argument, allowed)
         video_id, variant = await self._split_variant(text.strip(), argument)
         is_task = self._opaque_ids or video_id.startswith(("task_", "req_"))
         if is_task or await self._lookup.is_recorded(video_id):
@@ -276,7 +278,7 @@ class _Sources:
         known = await self._lookup.generation(video_id)
         upload = video_id.startswith("media_")
         if not is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
-            raise InvalidInput([Problem(argument, "is not an id", "gen_…, media_…, task_… or task_…#2")])
+            raise InvalidInput([Problem(argument, "is not an id", allowed)])
         if known is None:
             self.unrecorded.append((argument, video_id))
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sora_mcp import media
 from sora_mcp.core import plans
@@ -65,7 +66,10 @@ async def find_shots(
     usable_generation(entry, variant, "task_id")
     if beside is None:
         return [Shot(entry, variant)]
-    other = await find(beside)
+    try:
+        other = await find(beside)
+    except InvalidInput as error:
+        raise InvalidInput([replace(each, field="beside") for each in error.problems]) from None
     other_variant = variant_of(beside, "beside", other) or 1
     usable_generation(other, other_variant, "beside")
     if (other.request_id, other_variant) == (entry.request_id, variant):

@@ -171,6 +171,14 @@ async def test_another_owners_id_is_to_every_tool_as_one_that_stands_nowhere(hou
                     assert set(calls[1]) <= {"GET /v1/models"}
 
 
+async def test_another_owners_id_inside_a_text_is_not_named(house: House) -> None:
+    with anyio.fail_after(30):
+        async with house.team.client("ben") as ben, house.team.client("ann") as ann:
+            for text in ("sora://videos/task_1", "[x](https://cdn.example/task_1)"):
+                assert "did you mean task_1?" in await words_of(ann, "get_video", {"task_id": text})
+                assert "is an address, not an id; allowed" in await words_of(ben, "get_video", {"task_id": text})
+
+
 async def test_whose_video_it_is_are_served(house: House) -> None:
     with anyio.fail_after(30):
         async with house.team.client("ann") as ann:
