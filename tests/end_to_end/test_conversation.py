@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
-from bench import COMMAND, ERAS, over_http, over_stdio
+from bench import COMMAND, ERAS, Era, over_http, over_stdio
 from documented import PAGE_BODY
 from mcp import Client
 
 from sora_mcp import media
+from sora_mcp.config.settings import Settings
+from sora_mcp.server import build
 
 pytestmark = pytest.mark.anyio
 
@@ -99,14 +102,15 @@ async def test_a_second_process_sees_what_the_first_made(environment: dict[str, 
     assert [each["task_id"] for each in listed["videos"]] == [made["task_id"]]
 
 
-async def test_waiting_reports_progress(client: Client) -> None:
+async def test_waiting_reports_progress(era: Era, make_settings: Callable[..., Settings]) -> None:
     told: list[str | None] = []
 
     async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
         told.append(message)
 
-    made = await use(client, "create_video", prompt="a paper boat")
-    await client.call_tool("get_video", {"task_id": made["task_id"], "wait_seconds": WAIT}, progress_callback=tell)
+    async with Client(build(make_settings(sandbox_seconds=60)), mode=era) as client:
+        made = await use(client, "create_video", prompt="a paper boat")
+        await client.call_tool("get_video", {"task_id": made["task_id"], "wait_seconds": 1}, progress_callback=tell)
     assert told
     assert all(message is not None and message.startswith(made["task_id"]) for message in told)
 
