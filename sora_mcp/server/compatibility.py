@@ -24,10 +24,10 @@ UNKNOWN_SESSION = (
 )
 
 NO_MESSAGE = (
-    'The body is not a message of JSON-RPC. Allowed: one object (no batch) with "jsonrpc": "2.0", a method,'
-    " an id (a text or a whole number), and params, if any, that are an object. Nothing was submitted."
+    'The body is not a JSON-RPC message. Allowed: a single object (not a batch) with "jsonrpc": "2.0", a method,'
+    " an id (a string or an integer) and, optionally, params (an object). Nothing was submitted."
 )
-NO_JSON = "The body is not JSON that can be read. Nothing was submitted."
+NO_JSON = "The body is not valid JSON. Nothing was submitted."
 _SDK_ERRORS = {b"Validation error: ": (INVALID_REQUEST, NO_MESSAGE), b"Parse error: ": (PARSE_ERROR, NO_JSON)}
 """What replaces the SDK's messages that begin so: they go on with the text of a library."""
 
