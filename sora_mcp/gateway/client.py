@@ -55,7 +55,7 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 class Client:
     """The connections to one gateway: one key, and three connection pools for each route (a proxy, or none).
 
-    Only `send` adds the key to a request, for the gateway's address alone; the pools themselves carry none.
+    Only `send` and `send_create` add the key to a request, for the gateway's address alone; the pools carry none.
     Raises NotConfigured if the address names no host that can be connected to, or if its proxy cannot be used.
     """
 
@@ -159,9 +159,7 @@ class Client:
             await check()
         return await self._send(self._create_client, call, timeout_s, {"trace": trace})
 
-    async def _send(
-        self, client: httpx.AsyncClient, call: Call, timeout_s: float, extensions: Mapping[str, Any]
-    ) -> Reply:
+    async def _send(self, client: httpx.AsyncClient, call: Call, timeout_s: float, extensions: dict[str, Any]) -> Reply:
         headers = self.key_header()
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(timeout_s, connect=connect, pool=connect)
@@ -173,7 +171,7 @@ class Client:
             timeout=timeout,
             json=call.json,
             files=_form_parts(call),
-            extensions=dict(extensions),
+            extensions=extensions,
         )
         with log_request(call.method, httpx.URL(url)) as line:
             response = await client.send(request, stream=True)

@@ -44,8 +44,9 @@ class ClientCompatibility:
             return
         if _has_session(scope):
             send = _SessionResponse(scope, receive, send).send
-        # No events are stored, so a new stream is opened instead; the SDK would send no response.
-        scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != _LAST_EVENT]}
+        if scope["method"] == "GET":
+            # No events are stored, so a new stream is opened instead; the SDK would send no response.
+            scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != _LAST_EVENT]}
         await self._app(scope, _Body(receive).receive, _PlainErrors(scope, receive, send).send)
 
 
@@ -83,9 +84,7 @@ class _SessionResponse:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 404:
             self._replaced = True
-            error = {"code": INVALID_REQUEST, "message": UNKNOWN_SESSION}
-            response = JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=404)
-            await response(self._scope, self._receive, self._send)
+            await _error(404, INVALID_REQUEST, UNKNOWN_SESSION)(self._scope, self._receive, self._send)
         elif not self._replaced:
             await self._send(message)
 
@@ -108,11 +107,15 @@ class _PlainErrors:
             self._start = None
             for beginning, (code, sentence) in _SDK_ERRORS.items():
                 if b'"message":"' + beginning in message.get("body", b""):
-                    error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": sentence}}
-                    await JSONResponse(error, status_code=400)(self._scope, self._receive, self._send)
+                    await _error(400, code, sentence)(self._scope, self._receive, self._send)
                     return
             await self._send(start)
         await self._send(message)
+
+
+def _error(status: int, code: int, message: str) -> JSONResponse:
+    """Return the response with an error of JSON-RPC for a request whose id is not known."""
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status)
 
 
 def _has_session(scope: Mapping[str, Any]) -> bool:

@@ -89,22 +89,29 @@ async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
     assert len(gateway.creates()) == 3
 
 
+@asynccontextmanager
+async def unmounted(tmp_path: Path) -> AsyncIterator[None]:
+    """Have an empty folder in the place of the videos' folder, in which nothing may be put."""
+    folder, away = anyio.Path(tmp_path / "videos"), anyio.Path(tmp_path / "away")
+    await folder.rename(away)
+    await folder.mkdir()
+    yield
+    await folder.rmdir()
+    await away.rename(folder)
+
+
 async def test_a_folder_that_is_gone_since_the_start_gets_nothing_and_is_used_again_once_it_is_back(
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    folder, away = anyio.Path(tmp_path / "videos"), anyio.Path(tmp_path / "away")
     async with anns(cluster, gateway, tmp_path) as (client, web):
         await use(client, "create_video", {"prompt": "fly man"})
         await use(client, "get_video", {"task_id": "task_1", "wait_seconds": 20})
         image = await link_for_image(client)
-        await folder.rename(away)
-        await folder.mkdir()  # where it was mounted
-        told = await use(client, "download_video", {"task_id": "task_1"})
-        assert "may not be mounted" in told["error"]["message"]
-        sent = await web.put(image, content=PNG)
-        assert (sent.status_code, "may not be mounted" in sent.text) == (507, True)
-        await folder.rmdir()  # nothing was put there
-        await away.rename(folder)
+        async with unmounted(tmp_path):
+            told = await use(client, "download_video", {"task_id": "task_1"})
+            assert "may not be mounted" in told["error"]["message"]
+            sent = await web.put(image, content=PNG)
+            assert (sent.status_code, "may not be mounted" in sent.text) == (507, True)
         assert (await use(client, "download_video", {"task_id": "task_1"}))["outcome"] == "saved"
         assert (await web.put(image, content=PNG)).status_code == 201
 
@@ -112,21 +119,17 @@ async def test_a_folder_that_is_gone_since_the_start_gets_nothing_and_is_used_ag
 async def test_what_lies_in_a_folder_that_is_not_mounted_is_not_said_to_be_gone(
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    folder, away = anyio.Path(tmp_path / "videos"), anyio.Path(tmp_path / "away")
     async with anns(cluster, gateway, tmp_path) as (client, web):
         await use(client, "create_video", {"prompt": "fly man"})
         await use(client, "get_video", {"task_id": "task_1", "wait_seconds": 20})
         video = (await use(client, "download_video", {"task_id": "task_1"}))["url"]
         image = (await web.put(await link_for_image(client), content=PNG)).json()["url"]
-        await folder.rename(away)
-        await folder.mkdir()  # where it was mounted
-        assert (await web.get(video)).status_code == 503
-        refused = await use(client, *item(url=image))
-        assert refused["outcome"] == "not_submitted"
-        assert "may not be mounted" in refused["error"]["message"]
-        assert "send it again" not in str(refused).lower()
-        await folder.rmdir()  # nothing was put there
-        await away.rename(folder)
+        async with unmounted(tmp_path):
+            assert (await web.get(video)).status_code == 503
+            refused = await use(client, *item(url=image))
+            assert refused["outcome"] == "not_submitted"
+            assert "may not be mounted" in refused["error"]["message"]
+            assert "send it again" not in str(refused).lower()
         assert (await web.get(video)).content == MP4
         planned = await use(client, *create(inpaint_items=[{"url": image}], dry_run=True))
         assert "error" not in planned
