@@ -21,6 +21,6 @@ def preload() -> None:
     """
     for name in CODECS:
         codecs.lookup(name)
-    from stamina.instrumentation import get_on_retry_hooks  # noqa: PLC0415 - as said above
+    from stamina.instrumentation import set_on_retry_hooks  # noqa: PLC0415 - as said above
 
-    get_on_retry_hooks()  # the first retry would search for them, by importing other libraries
+    set_on_retry_hooks([])  # the first retry would look for some, and import prometheus_client for them

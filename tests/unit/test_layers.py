@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -196,3 +199,12 @@ def test_the_server_loads_little_beyond_the_protocol_and_its_own_rooms() -> None
 @pytest.mark.slow
 def test_nothing_that_draws_is_loaded_by_the_server() -> None:
     assert not {"av", "PIL", "starlette.testclient", "stamina"} & modules_after("import sora_mcp.server")
+
+
+@pytest.mark.slow
+def test_a_paid_request_does_not_load_the_metrics_library(tmp_path: Path) -> None:
+    create = [sys.executable, "-X", "importtime", "-m", "sora_mcp", "create", "A fox in the snow"]
+    env = os.environ | {"SORA_HOME": str(tmp_path), "SORA_BASE_URL": "sandbox"}
+    done = subprocess.run(create, env=env, check=True, capture_output=True, text=True)  # noqa: S603 - our own command
+    assert "stamina" in done.stderr
+    assert "prometheus_client" not in done.stderr
