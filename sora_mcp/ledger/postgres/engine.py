@@ -235,6 +235,11 @@ class PostgresLedger(Paying, Following, Reading):
 
     # --- inside a transaction ---------------------------------------------------------------------
 
+    def _begin(self, db: Database, intent: Intent, writer: str) -> Entry:
+        entry = super()._begin(db, intent, writer)
+        self._presence.add_known(entry.request_id)  # before it is announced
+        return entry
+
     def _query_preconditions(self, db: Database) -> Callable[[], Preconditions]:
         position, request, writer, newest = (
             self._position,

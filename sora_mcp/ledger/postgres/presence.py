@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
@@ -99,7 +99,7 @@ class Presence:
         self._maintain = maintain
         self.newest_request = ""
         """The newest request of any server that is known here: if it is missing, others are, too."""
-        self._known_requests: dict[str, None] = {}
+        self._known_requests: OrderedDict[str, None] = OrderedDict()  # whose methods threads may call at any time
         self._writer: str | None = None
         self._connection: Connection | None = None
         self._is_locked = threading.Event()
@@ -125,6 +125,10 @@ class Presence:
         if self._writer == writer:
             self._is_locked.clear()
             self._abort()
+
+    def add_known(self, request_id: str) -> None:
+        """Add a request of this server: its announcement is no news."""
+        self._known_requests[request_id] = None
 
     def start(self) -> None:
         """Start the thread that listens, once."""
@@ -235,7 +239,7 @@ class Presence:
                 )
                 self._known_requests[notice.payload] = None
         while len(self._known_requests) > _MAX_KNOWN_REQUESTS:
-            del self._known_requests[next(iter(self._known_requests))]
+            self._known_requests.popitem(last=False)
 
     def _catch_up(self, connection: Connection) -> None:
         """Learn of requests begun while this server did not listen. If the newest known one is missing, it is kept."""
