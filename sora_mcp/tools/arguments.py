@@ -54,7 +54,7 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
         parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
         raise InvalidInput(_problems(error.errors(include_url=False), model, limits)) from None
-    if problems := list(_unsendable(parsed.model_dump())):
+    if problems := list(_unsendable(parsed.model_dump(), model)):
         raise InvalidInput(problems)
     return parsed
 
@@ -156,18 +156,19 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _unsendable(value: object, path: str = "") -> Iterator[Problem]:
+def _unsendable(value: object, model: type[BaseModel], location: tuple[int | str, ...] = ()) -> Iterator[Problem]:
     """Yield what a model accepts but JSON cannot carry: a lone surrogate, or a number that parsers disagree about."""
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from _unsendable(each, f"{path}.{name}".lstrip("."))
+            yield from _unsendable(each, model, (*location, name))
     elif isinstance(value, list):
         for i, each in enumerate(value):
-            yield from _unsendable(each, f"{path}[{i}]")
+            yield from _unsendable(each, model, (*location, i))
     elif isinstance(value, int) and value > _MAX_INTEGER:
-        yield Problem(path, "is far too large")
+        allowed = _allowed(_node_at(emit(model, describe=False), location))
+        yield Problem(_path(location), "is far too large", allowed)
     elif isinstance(value, str) and re.search(f"[\ud800-\udfff{SURROGATE_MARK}]", value):
-        yield Problem(path, "holds half a character (a lone surrogate)", "whole Unicode characters")
+        yield Problem(_path(location), "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
 def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabilities | None) -> list[Problem]:

@@ -82,6 +82,12 @@ REFUSED: dict[str, Case] = {
     "a prompt that is a number": (create(prompt=7), ("prompt", "allowed: text")),
     "480x1280": (create(width=480, height=1280), ("480x1280", "480x854", "SORA_EXTRA_SIZES")),
     "a width of none": (create(width=0), ("width", "at least 1")),
+    "a width of 10^30": (
+        create(width=10**30),
+        ("width: is far too large; allowed: a whole number of at least 1 (Pixels",),
+    ),
+    "10^30 frames": (create(n_frames=10**30), ("n_frames: is far too large; allowed: ", "150 (5 s) or 300 (10 s")),
+    "a beat at frame 10^30": (storyboard(10**30), ("actions[0].time: is far too large; allowed: ", "below n_frames")),
     "151 frames": (create(n_frames=151), ("n_frames: 151", "150 (5 s), 300 (10 s)", "SORA_EXTRA_FRAMES")),
     "half a frame": (create(n_frames=150.5), ("n_frames", "150.5")),
     "no variants": (create(n_variants=0), ("n_variants", "at least 1")),
