@@ -207,9 +207,9 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     --none also gives up a task that the gateway has forgotten. Without either option, it shows the tasks that the
     gateway lists around that time, if it can list them.
     """
-    if task_id and nothing:
+    if task_id is not None and nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
-    if not task_id and not nothing:
+    if task_id is None and not nothing:
         with loading():
             from sora_mcp.cli.tool_calls import offer_tasks  # noqa: PLC0415
 

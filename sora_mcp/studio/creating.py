@@ -82,7 +82,7 @@ class Creator:
         self._submitter = submitter
         self._on_submitted = on_submitted
         self._slots = slots
-        self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
+        self._lookup = Lookup(connector, poller, is_owned=bool(settings.owner))
 
     async def submit(
         self,

@@ -7,6 +7,7 @@ from sora_mcp.core.errors import InvalidInput, NotReady, Problem
 from sora_mcp.core.states import describe_state
 from sora_mcp.core.tasks import FINAL, Generation, quoted_at_end
 from sora_mcp.ledger import Entry
+from sora_mcp.studio.ids import variant_of
 
 _USE_ANOTHER = Do("Use another video.")
 _ADVICE_FOR = {"task_id": SeeList("succeeded")}
@@ -38,10 +39,7 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
         )
     generation = next((g for g in entry.generations if g.variant == variant), None)
     if generation is None:
-        count, field = len(entry.generations), "variant" if argument == "task_id" else argument
-        raise InvalidInput(
-            [Problem(field, f"{entry.id} has no variant {variant}", f"1 to {count}" if count > 1 else "1")]
-        )
+        raise _no_such_variant(entry, variant, "variant" if argument == "task_id" else argument)
     if need_id and generation.generation_id is None:
         raise NotReady(
             f"{argument}: the gateway gave no generation id for {entry.id}, so it cannot be used as a source.",
@@ -49,6 +47,30 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
             is_pending=False,
         )
     return generation
+
+
+def named_variant(video_id: str, entry: Entry) -> int | None:
+    """Return the variant that an id names, see `variant_of`. Raises InvalidInput if the finished video has no such."""
+    variant = variant_of(video_id, "task_id", entry)
+    if variant is not None and entry.generations and variant not in {each.variant for each in entry.generations}:
+        raise _no_such_variant(entry, variant, "task_id")
+    return variant
+
+
+def chosen_variant(video_id: str, variant: int, entry: Entry) -> int:
+    """Return the variant that a call asks for, by its id or by its argument. Raises InvalidInput if they differ."""
+    named = named_variant(video_id, entry)
+    if named is not None and variant not in {1, named}:
+        problem = f"{variant} cannot be combined with the id of variant {named}"
+        raise InvalidInput([Problem("variant", problem, "one of the two")])
+    return named or variant
+
+
+def _no_such_variant(entry: Entry, variant: int, argument: str) -> InvalidInput:
+    count = len(entry.generations)
+    return InvalidInput(
+        [Problem(argument, f"{entry.id} has no variant {variant}", f"1 to {count}" if count > 1 else "1")]
+    )
 
 
 def _reason(entry: Entry) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import re
 
 from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.tasks import Generation
 from sora_mcp.ledger import Entry
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
@@ -22,24 +23,28 @@ def without_variant(text: str) -> str:
 
 
 def variant_of(text: str, argument: str, entry: Entry | None = None) -> int | None:
-    """Return the variant that `task_…#2` names; None if none is named, or if `text` as a whole is an id of `entry`.
+    """Return the variant that `task_…#2` or the id of a generation of `entry` names; None if none is named, or if
+    `text` as a whole is the id of its task.
 
     Raises InvalidInput.
     """
-    if entry is not None and text.strip() in {entry.task_id, *(g.generation_id for g in entry.generations)}:
-        return None
-    _, hash_sign, variant = text.strip().partition("#")
+    text = text.strip()
+    if entry is not None:
+        if text == entry.task_id:
+            return None
+        if generation := generation_of(text, entry):
+            return generation.variant
+    name, hash_sign, variant = text.partition("#")
     if hash_sign and not re.fullmatch(r"[1-9][0-9]{0,2}", variant):
         raise InvalidInput([Problem(argument, "has no variant number after its #", "task_…#2 for the second")])
+    if hash_sign and entry is not None and name != entry.task_id and generation_of(name, entry):
+        raise InvalidInput([Problem(argument, "has a # after the id of one variant", "gen_… or task_…#2")])
     return int(variant) if hash_sign else None
 
 
-def chosen_variant(text: str, variant: int, entry: Entry) -> int:
-    """Return the variant that a call asks for, by `task_…#2` or by its argument. Raises InvalidInput if they differ."""
-    named = variant_of(text, "task_id", entry)
-    if named is not None and variant not in {1, named}:
-        raise InvalidInput([Problem("variant", f"{variant} cannot be combined with #{named}", "one of the two")])
-    return named or variant
+def generation_of(text: str, entry: Entry) -> Generation | None:
+    """Return the generation of `entry` that has this id, or None."""
+    return next((each for each in entry.generations if each.generation_id == text), None)
 
 
 def file_stem(entry: Entry) -> str:

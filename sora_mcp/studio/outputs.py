@@ -17,7 +17,7 @@ from sora_mcp.core.results import Download, Stills
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
-from sora_mcp.studio.ids import chosen_variant
+from sora_mcp.studio.generations import chosen_variant
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import Waiter

@@ -55,11 +55,13 @@ class Poller:
     async def find(self, upstream: Upstream, video_id: str) -> Entry:
         """Return the row of an id, queried again if that can add anything.
 
-        A task without a row is queried and adopted. Raises InvalidInput and what `ask` raises.
+        A task without a row is queried and adopted. Raises what `find_recorded` and `current` raise.
         """
-        entry = await self.find_recorded(upstream, video_id)
+        return await self.current(upstream, video_id, await self.find_recorded(upstream, video_id))
+
+    async def current(self, upstream: Upstream, video_id: str, entry: Entry | None) -> Entry:
+        """Return what `find` returns, for the row that `find_recorded` has found. Raises what `ask` raises."""
         if entry is None:
-            await self.check_is_id(upstream, video_id)
             video_id = without_variant(video_id)
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", SeeList())
@@ -75,25 +77,23 @@ class Poller:
         except SoraError:
             return entry
 
-    async def find_recorded(self, upstream: Upstream, video_id: str) -> Entry | None:
-        """Return the row of an id as the ledger has it, or None. Raises InvalidInput."""
-        for each in (video_id.strip(), without_variant(video_id)):
+    async def find_recorded(
+        self, upstream: Upstream, text: str, argument: str = "task_id", allowed: str = "task_… or req_…"
+    ) -> Entry | None:
+        """Return the row of an id as the ledger has it, or None.
+
+        Raises InvalidInput for a text without a row that is not an id: what it cannot be, an address, or a text with
+        a recorded id in it, which is named but not taken for it. `argument` is named in it, with what is `allowed`.
+        """
+        for each in dict.fromkeys((text.strip(), without_variant(text))):
             if is_id(each) and (entry := await self._find_row(upstream, each)):
                 return entry
-        if not is_id(without_variant(video_id)):
-            await self.check_is_id(upstream, video_id)
-        return None
-
-    async def check_is_id(
-        self, upstream: Upstream, text: str, argument: str = "task_id", allowed: str = "task_… or req_…"
-    ) -> None:
-        """Raise InvalidInput for a text without a row that is not an id: what it cannot be, an address, or a text with
-        a recorded id in it, which is named but not taken for it."""
         from sora_mcp.studio.misread_ids import ids_within, not_an_id_error  # noqa: PLC0415 - few ids are unknown
 
         named = [each for each in ids_within(text) if await self._find_row(upstream, each.partition("#")[0])]
         if named or "://" in text or not is_id(without_variant(text)):
             raise not_an_id_error(text, argument, allowed, named)
+        return None
 
     async def check_may_ask(self, upstream: Upstream, video_id: str) -> None:
         """Raise NotFound for an id that is, or may be, another owner's: knowing it is no permission."""

@@ -8,11 +8,10 @@ import anyio
 
 from sora_mcp.core.advice import SeeList
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
-from sora_mcp.core.ids import is_id
 from sora_mcp.core.results import Video
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.protocol import ListedTask, Listing
-from sora_mcp.ledger import Ledger
+from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.poller import Poller
@@ -39,6 +38,7 @@ class Settler:
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """Record what a person says about a request; see `Studio.settle`."""
         connection = await self._connector.connect()
+        await self._find_request(connection, request_id)
         if task_id is not None:
             await self._check_task(connection, request_id, task_id)
         given_up = await self._poller.find_abandonable(connection, request_id) if task_id is None else None
@@ -70,7 +70,7 @@ class Settler:
     async def _find_candidates(self, request_id: str) -> list[ListedTask] | None:
         """Return the candidates; None if the upstream cannot list tasks."""
         connection = await self._connector.connect()
-        entry = await self._ledger.find(connection.account, request_id)
+        entry = await self._find_request(connection, request_id)
         if entry is None or entry.state != "unknown":
             raise NotFound(report.not_settled_reason(request_id, entry), SeeList())
         dialect = connection.dialect_of(entry)
@@ -82,10 +82,16 @@ class Settler:
         prompt = clean(entry.body.get("prompt") or "", 4000)
         return sorted(unclaimed, key=lambda task: (prompt not in task.prompt, abs(task.created_at - entry.created_at)))
 
+    async def _find_request(self, connection: Upstream, request_id: str) -> Entry | None:
+        """Return a request's row, or None. Raises InvalidInput for what is not an id."""
+        return await self._poller.find_recorded(connection, request_id, "request_id", "req_…")
+
     async def _check_task(self, connection: Upstream, request_id: str, task_id: str) -> None:
         """Raise InvalidInput or NotFound for a task that cannot be the result of a request."""
-        if not is_id(task_id):
-            raise InvalidInput([Problem("task", "is not an id", "task_…")])
+        known = await self._poller.find_recorded(connection, task_id, "task", "task_…")
+        if known is not None and known.task_id != task_id:
+            meant = "" if known.id == known.request_id else f" (did you mean {known.id}?)"
+            raise InvalidInput([Problem("task", f"is not the id of a task{meant}", "task_…")])
         await self._poller.check_may_ask(connection, task_id)
         entry = await self._ledger.find(connection.account, request_id)
         dialect = connection.dialect if entry is None else connection.dialect_of(entry)

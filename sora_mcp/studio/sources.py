@@ -20,14 +20,13 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Argument, TryAgain
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
-from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.core.tasks import Generation
 from sora_mcp.dialects.protocol import Dialect, Measurements, Plan, SourceVideo, estimate_of, plan_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
 from sora_mcp.studio.generations import usable_generation
-from sora_mcp.studio.ids import variant_of, without_variant
+from sora_mcp.studio.ids import generation_of, variant_of
 from sora_mcp.studio.images import Image, IsLedgerFile
 from sora_mcp.studio.lookup import Lookup, Source
 
@@ -266,31 +265,25 @@ class _Sources:
     ) -> tuple[Literal["generation", "upload"], str | None]:
         """Return what an id of an item (None: of the source of a remix) refers to at the gateway: agents mix up task,
         generation and upload ids."""
-        allowed = "gen_…, media_…, task_… or task_…#2"
-        await self._lookup.check_is_id(text.strip(), argument, allowed)
-        video_id, variant = await self._split_variant(text.strip(), argument)
-        is_task = self._opaque_ids or video_id.startswith(("task_", "req_"))
-        if is_task or await self._lookup.is_recorded(video_id):
-            source = await self._find_finished(video_id, variant or 1, argument)
-            self._by_id[text] = self.videos[index] = source
-            self._remember(video_id, source)
-            return "generation", source[0].task_id if self._opaque_ids else source[1].generation_id
-        known = await self._lookup.generation(video_id)
-        upload = video_id.startswith("media_")
-        if not is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
-            raise InvalidInput([Problem(argument, "is not an id", allowed)])
-        if known is None:
+        video_id, allowed = text.strip(), "gen_…, media_…, task_… or task_…#2"
+        entry = await self._lookup.recorded(video_id, argument, allowed)
+        variant = variant_of(video_id, argument, entry)
+        kind: Literal["generation", "upload"] = "upload" if video_id.startswith("media_") else "generation"
+        if entry is None and not (self._opaque_ids or video_id.startswith(("task_", "req_"))):
+            if variant or not video_id.startswith(("gen_", "media_")):
+                raise InvalidInput([Problem(argument, "is not an id", allowed)])
+            await self._lookup.check_may_use(video_id)
             self.unrecorded.append((argument, video_id))
-        else:
-            self._by_id[text] = self.videos[index] = known
-        self._remember(video_id, known)
-        return ("upload" if upload else "generation"), video_id
-
-    async def _split_variant(self, text: str, argument: str) -> tuple[str, int | None]:
-        """Split a text into id and variant, unless the ledger has the whole text as an id."""
-        if "#" in text and not (await self._lookup.is_recorded(text) or await self._lookup.generation(text)):
-            return without_variant(text), variant_of(text, argument)
-        return text, None
+            self.names.append(video_id)
+            return kind, video_id
+        generation = None if entry is None or video_id == entry.task_id else generation_of(video_id, entry)
+        if entry is not None and generation is not None and not self._opaque_ids:
+            self._remember(text, index, (entry, generation))
+            return kind, video_id
+        entry = await self._current(video_id, entry, argument)
+        generation = usable_generation(entry, variant or 1, argument, need_id=not self._opaque_ids)
+        self._remember(text, index, (entry, generation))
+        return "generation", entry.task_id if self._opaque_ids else generation.generation_id
 
     def shape(self) -> dict[str, int]:
         """Return width, height and frames of the first source, as far as they are known."""
@@ -300,21 +293,17 @@ class _Sources:
         values = {name: entry.body.get(name) or getattr(generation, name) for name in _SHAPE}
         return {name: value for name, value in values.items() if isinstance(value, int)}
 
-    def _remember(self, video_id: str, source: Source | None) -> None:
-        if source is None:
-            self.names.append(video_id)
-            return
-        entry, generation = source
+    def _remember(self, text: str, index: int | None, source: Source) -> None:
+        self._by_id[text] = self.videos[index] = source
         self._resolved.append(source)
-        self.names.append(name_of(entry, generation))
+        self.names.append(name_of(*source))
 
-    async def _find_finished(self, video_id: str, variant: int, argument: str) -> Source:
+    async def _current(self, video_id: str, entry: Entry | None, argument: str) -> Entry:
         try:
-            entry = await self._lookup.video(video_id)
+            return await self._lookup.current(video_id, entry)
         except SoraError as error:
             error.parts = (Argument(argument), ": ", *error.parts)
             raise
-        return entry, usable_generation(entry, variant, argument, need_id=not self._opaque_ids)
 
 
 def _stripped(value: Any) -> Any:

@@ -22,8 +22,8 @@ from sora_mcp.ledger import Entry
 from sora_mcp.media.film import Probe
 from sora_mcp.media.stills import Reel
 from sora_mcp.media.viewer import Viewer
-from sora_mcp.studio.generations import usable_generation
-from sora_mcp.studio.ids import chosen_variant, variant_of
+from sora_mcp.studio.generations import chosen_variant, usable_generation
+from sora_mcp.studio.ids import variant_of
 
 if TYPE_CHECKING:
     from sora_mcp.studio.files import Files

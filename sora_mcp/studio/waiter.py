@@ -15,6 +15,7 @@ from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
 from sora_mcp.ledger import Entry, Listener
 from sora_mcp.studio import report
+from sora_mcp.studio.generations import named_variant
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.queries import SLOW_AFTER_S
 from sora_mcp.studio.submitter import POLL_INTERVAL_S
@@ -46,6 +47,7 @@ class Waiter:
         """Return the video when it has finished or `seconds` are over; at once if they are 0. See `Studio.get`."""
         deadline = anyio.current_time() + seconds
         entry, last_error = await self._find_or_wait(upstream, video_id, deadline)
+        named_variant(video_id, entry)
         usual_s = None
         if entry.state in STARTED:
             with anyio.move_on_after(LEDGER_TIMEOUT_S):
@@ -61,6 +63,7 @@ class Waiter:
                     break
                 entry, last_error = await self._wait_for_change(deadline, upstream, entry, last_error, listener)
                 video = self._video(upstream, entry, last_error, usual_s)
+        named_variant(video_id, entry)
         return video
 
     def _video(self, upstream: Upstream, entry: Entry, last_error: SoraError | None, usual_s: float | None) -> Video:

@@ -127,7 +127,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"at": "60-2s"}, "the range ends before it begins"),
     ({"at": True}, "at: "),
     ({"variant": 3}, "variant: {} has no variant 3; allowed: 1 to 2"),
-    ({"task_id": f"{STORY}#1", "variant": 2}, "variant: 2 cannot be combined with #1; allowed: one of the two"),
+    ({"task_id": "{}#3"}, "task_id: {} has no variant 3; allowed: 1 to 2"),
+    (
+        {"task_id": "{}#1", "variant": 2},
+        "variant: 2 cannot be combined with the id of variant 1; allowed: one of the two",
+    ),
     ({"beside": "{}"}, "beside: is the same video"),
     ({"beside": "{}#2", "all_variants": True}, "cannot be combined with all_variants"),
     (

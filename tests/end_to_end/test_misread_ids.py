@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from bench import MP4, RUNNING, Connect, create_accepted, task_reply
+from bench import KEY, MP4, RUNNING, Connect, create_accepted, task_reply
 from calls import ask, assert_refused, create
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client
 
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import InvalidInput
+from sora_mcp.studio import Studio
 from sora_mcp.studio.misread_ids import ids_within
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
@@ -135,3 +140,59 @@ async def test_an_unknown_id_is_asked_about_at_the_gateway(
 
 def test_a_long_text_gives_few_candidates() -> None:
     assert len(ids_within(" ".join(f"task_{number:08}" for number in range(1000)))) <= 24
+
+
+async def test_what_is_settled_is_named_by_ids_alone(
+    connect: Connect, gateway: FaultGateway, make_settings: Callable[..., Settings]
+) -> None:
+    async with connect() as client:
+        await made(client, gateway)
+        gateway.on("POST", CREATE, Answer(500))
+        request_id = (await ask(client, *create())).data["request_id"]
+    gateway.received.clear()
+    task, request = f"(did you mean {ID}?); allowed: task_…", f"(did you mean {request_id}?); allowed: req_…"
+    cases: list[tuple[str, str | None, str]] = []
+    cases += [(request_id, text, f"task: is not an id {task}") for text in DRESSED]
+    cases += [(request_id, text, f"task: is not the id of a task {task}") for text in ("gen_1", f"{ID}#2", f" {ID}")]
+    cases += [(request_id, request_id, "task: is not the id of a task; allowed: task_…")]
+    cases += [(request_id, "https://cdn.example/v.mp4", "task: is an address, not an id; allowed: task_…")]
+    cases += [(f"`{request_id}`", None, f"request_id: is not an id {request}")]
+    async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
+        for named, text, words in cases:
+            with pytest.raises(InvalidInput) as refused:
+                await studio.settle(named, text)
+            assert words in refused.value.message
+        with pytest.raises(InvalidInput):
+            await studio.candidates(f"`{request_id}`")
+        assert (await studio.get(request_id)).state == "unknown"
+    assert gateway.received == []
+
+
+async def test_an_id_of_one_variant_means_that_variant(connect: Connect, gateway: FaultGateway) -> None:
+    generations = [{"id": f"gen_{number}", "url": f"{gateway.address}/{number}.mp4"} for number in (1, 2)]
+    gateway.on("POST", CREATE, create_accepted(ID))
+    gateway.on("GET", CREATE, task_reply("SUCCESS", task_id=ID, data={"generations": generations}))
+    gateway.on("GET", "/2.mp4", Answer(200, MP4))
+    async with connect() as client:
+        await ask(client, *create(n_variants=2))
+        assert (await ask(client, "get_video", {"task_id": ID})).data["state"] == "succeeded"
+        saved = await ask(client, "download_video", {"task_id": "gen_2"})
+        assert saved.data["variant"] == 2, saved.text
+        told = await ask(client, "download_video", {"task_id": "gen_2", "variant": 3})
+        assert "variant: 3 cannot be combined with the id of variant 2; allowed: one of the two" in told.text
+        for tool in FREE_TOOLS:
+            told = await ask(client, tool, {"task_id": "gen_2#1"})
+            assert "task_id: has a # after the id of one variant; allowed: gen_… or task_…#2" in told.text
+
+
+@pytest.mark.parametrize("tool", FREE_TOOLS)
+async def test_a_variant_that_does_not_exist_is_refused_with_those_that_do(
+    connect: Connect, gateway: FaultGateway, tool: str
+) -> None:
+    async with connect() as client:
+        await made(client, gateway)
+        told = await ask(client, tool, {"task_id": f"{ID}#3"})
+        assert f"task_id: {ID} has no variant 3; allowed: 1." in told.text
+        told = await ask(client, tool, {"task_id": f"{ID}#second"})
+        assert "task_id: has no variant number after its #; allowed: task_…#2 for the second." in told.text
+    assert gateway.received == []
