@@ -58,6 +58,20 @@ def require_file_name(_ctx: click.Context, _param: click.Parameter, path: Path |
     return path
 
 
+PICTURE_ENDINGS = {".png", ".jpg", ".jpeg"}
+
+
+def require_picture_name(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Return the path of an option for a picture. Raise BadParameter for a name that says it is something else."""
+    path = require_file_name(ctx, param, path)
+    if path is not None and path.suffix and path.suffix.lower() not in PICTURE_ENDINGS:
+        raise click.BadParameter(
+            f"A picture is a PNG or a JPEG, and {path.name} ends in {path.suffix}: end it in .png or .jpg. Nothing was"
+            " written."
+        )
+    return path
+
+
 class SourceType(click.types.StringParamType):
     """A path, an address or an id; a file name may be undecodable."""
 

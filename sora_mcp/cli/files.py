@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sora_mcp.cli.command import PICTURE_ENDINGS
 from sora_mcp.core.advice import Advice
 from sora_mcp.core.errors import FileProblem
 
@@ -24,6 +25,8 @@ def _problem_with(path: Path) -> str | None:
         return "A video is not written to standard output: name a file, such as boat.mp4."
     if os.path.isdir(path):  # noqa: PTH112 - False for a name that is too long, not an error
         return f"{path} is a folder: name a file in it, such as {path / 'boat.mp4'}."
+    if path.suffix.lower() in {*PICTURE_ENDINGS, ".gif", ".webp"}:
+        return f"A video is not a picture, and {path.name} ends in {path.suffix}: end it in .mp4."
     if os.path.lexists(path):
         return f"{path} already exists, and nothing is overwritten: name another file."
     if not os.path.isdir(path.parent):  # noqa: PTH112 - as above

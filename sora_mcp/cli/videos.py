@@ -13,7 +13,7 @@ from typing import Any
 import click
 from msgspec import Struct, field
 
-from sora_mcp.cli.command import Command, SourceType, require_file_name
+from sora_mcp.cli.command import Command, SourceType, require_picture_name
 from sora_mcp.cli.command_lines import option
 from sora_mcp.cli.loading import load_settings, loading
 
@@ -100,7 +100,7 @@ _COMMAND_SPECS = {
             click.Option(
                 ["--board"],
                 type=click.Path(dir_okay=False, path_type=Path),
-                callback=require_file_name,
+                callback=require_picture_name,
                 metavar="FILE.png",
                 help="With --dry-run: draw the plan to this PNG file, or to a JPEG if the name ends in .jpg.",
             ),
@@ -141,7 +141,7 @@ _COMMAND_SPECS = {
             click.Option(
                 ["--out"],
                 type=click.Path(dir_okay=False, path_type=Path),
-                callback=require_file_name,
+                callback=require_picture_name,
                 default=Path("contact-sheet.png"),
                 show_default=True,
                 help="Where to write the PNG, or a JPEG if the name ends in .jpg. An existing file is replaced.",

@@ -128,6 +128,8 @@ def test_what_was_saved_is_saved_again_under_another_name_and_never_over_a_file(
         ("/proc/x.mp4", "cannot be written"),
         ("-", "standard output"),
         ("", "is a folder"),
+        ("boat.PNG", "A video is not a picture, and boat.PNG ends in .PNG: end it in .mp4."),
+        ("boat.gif", "ends in .gif: end it in .mp4."),
     ],
 )
 def test_an_out_that_cannot_be_written_is_refused_before_anything_is_paid(
@@ -137,9 +139,11 @@ def test_an_out_that_cannot_be_written_is_refused_before_anything_is_paid(
     (tmp_path / "link.mp4").symlink_to(tmp_path / "away")
     (tmp_path / "folder").mkdir()
     done = run("create", "a boat", "--out", out)
-    assert (done.returncode, words in done.stderr, "Nothing was submitted" in done.stderr) == (2, True, True), (
-        done.stderr
-    )
+    assert (done.returncode, words in " ".join(done.stderr.split()), "Nothing was submitted" in done.stderr) == (
+        2,
+        True,
+        True,
+    ), done.stderr
     assert not (tmp_path / "home").exists()
     assert (tmp_path / "there.mp4").read_text() == "there"
 

@@ -216,3 +216,15 @@ def test_no_file_is_made_that_is_called_as_standard_output_is(run: Run, tmp_path
     assert refused.returncode == 2
     assert "It is not written to standard output: name a file." in " ".join(refused.stderr.split())
     assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize("command", ["view last --out", "storyboard --action 0s=door --dry-run --board"])
+@pytest.mark.parametrize("name", ["boat.gif", "boat.mp4", "plan.pdf"])
+def test_a_picture_is_not_written_to_a_file_of_another_kind(run: Run, tmp_path: Path, command: str, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    refused = run(*command.split(), name)
+    assert refused.returncode == 2
+    assert f"ends in {Path(name).suffix}: end it in .png or .jpg. Nothing was written." in " ".join(
+        refused.stderr.split()
+    )
+    assert (tmp_path / name).read_text() == "mine"
