@@ -20,6 +20,8 @@ SoraError
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from msgspec import Struct
@@ -31,6 +33,8 @@ from sora_mcp.core.advice import (
     Correct,
     Message,
     Part,
+    SeeLog,
+    TryAgain,
     parts_of,
     plain,
     sentences,
@@ -262,3 +266,29 @@ class InternalError(SoraError):
     """A bug in this program. The details are in the log, not in the message."""
 
     kind = "internal_error"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, the errors of its group, and what each of them comes from."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from causes(inner)
+        error = error.__cause__ or error.__context__
+
+
+OUT_OF_FILES = "too many files and connections are open on this machine"
+MORE_FILES = TryAgain(), AskUser("raise the limit on open files of this program if that does not help")
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """Whether an error comes from the limit on what a process, or the system, may have open."""
+    return any(isinstance(each, OSError) and each.errno in {errno.EMFILE, errno.ENFILE} for each in causes(error))
+
+
+def unexpected(error: BaseException, message: str = "Something failed unexpectedly.") -> SoraError:
+    """Return the error for an exception that no code expects; the log has its details."""
+    if is_out_of_files(error):
+        return FileProblem(f"Nothing more can be opened: {OUT_OF_FILES}.", *MORE_FILES)
+    return InternalError(message, SeeLog())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 
@@ -19,7 +19,16 @@ from msgspec import Struct
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting, Settle, TryAgain
-from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Unreachable
+from sora_mcp.core.errors import (
+    MORE_FILES,
+    OUT_OF_FILES,
+    BadReply,
+    GatewayError,
+    OutcomeUnknown,
+    Unreachable,
+    causes,
+    is_out_of_files,
+)
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import WEB, Call, Catalogued, Created, Dialect, ListedTask, Listing
 from sora_mcp.dialects.replies import Reply, clock_skew
@@ -162,9 +171,11 @@ class Gateway:
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         host = httpx.URL(self.endpoint.base_url).host
-        causes = list(_causes(error))
+        if is_out_of_files(error):
+            return Unreachable(f"The gateway {host} could not be reached: {OUT_OF_FILES}.", *MORE_FILES)
+        found = list(causes(error))
         reason = next(
-            (text for kind, text in _UNREACHABLE_REASONS if any(isinstance(each, kind) for each in causes)), ""
+            (text for kind, text in _UNREACHABLE_REASONS if any(isinstance(each, kind) for each in found)), ""
         )
         return Unreachable(
             f"The gateway {host} could not be reached{f': {reason}' if reason else ''}.",
@@ -190,12 +201,3 @@ _UNREACHABLE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "it did not answer in time"),
     (httpx.TimeoutException, "it did not answer in time"),
 )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            for inner in error.exceptions:
-                yield from _causes(inner)
-        error = error.__cause__ or error.__context__

@@ -15,16 +15,16 @@ from msgspec.structs import replace
 from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
+from sora_mcp.core.advice import Note, TryAgain, WouldBeRefused
 from sora_mcp.core.caps import CostsNotKnown, OverCap, OverTeamCap, TooManyRunning
 from sora_mcp.core.errors import (
     BadReply,
     Declined,
-    InternalError,
     InvalidInput,
     Problem,
     Refused,
     SoraError,
+    unexpected,
 )
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat
@@ -376,10 +376,10 @@ def _mark_not_submitted() -> Iterator[None]:
         raise _not_submitted(BadReply("Getting the sources of the video took too long.", TryAgain())) from None
     except SoraError as error:
         raise _not_submitted(error) from None
-    except Exception:
+    except Exception as error:
         logger.exception("a request failed before anything was sent")
         message = "Something failed unexpectedly before anything was sent."
-        raise _not_submitted(InternalError(message, SeeLog())) from None
+        raise _not_submitted(unexpected(error, message)) from None
 
 
 def _not_submitted(error: SoraError) -> SoraError:

@@ -19,11 +19,11 @@ from sora_mcp.core.errors import (
     Declined,
     FileProblem,
     GatewayError,
-    InternalError,
     OutcomeUnknown,
     Refused,
     SoraError,
     Unreachable,
+    unexpected,
 )
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import Call, Created
@@ -152,10 +152,10 @@ class Submitter:
         except (FileProblem, OverCap) as error:
             error.outcome = "not_submitted"
             sending.error = error
-        except Exception:
+        except Exception as error:
             logger.exception("an intent could not be recorded: something failed unexpectedly")
-            message = "It could not be recorded, so it was not sent."
-            sending.error = InternalError(message, SeeLog(), outcome="not_submitted")
+            sending.error = unexpected(error, "It could not be recorded, so it was not sent.")
+            sending.error.outcome = "not_submitted"
         else:
             return await self._post_if_wanted(sending, sending.entry) if sending.is_new else None
         return None

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from sora_mcp.core.advice import SeeList, SeeLog
-from sora_mcp.core.errors import InternalError, OutcomeUnknown, SoraError
+from sora_mcp.core.errors import OutcomeUnknown, SoraError, unexpected
 from sora_mcp.studio import Studio
 from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import SILENT_CALLER, Caller, monotonic_progress
@@ -34,9 +34,9 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = SI
         answer = error_result(error, paid=tool.paid, wording=caller.wording)
         is_sent = answer.structured.get("outcome") in {"rejected", "unknown"}
         return answer.with_notice(studio.notice) if is_sent else answer
-    except Exception:
+    except Exception as error:
         logger.exception("%s failed unexpectedly", name)
-        return error_result(_unexpected_error(tool), paid=tool.paid, wording=caller.wording)
+        return error_result(_unexpected_error(tool, error), paid=tool.paid, wording=caller.wording)
     answer = Result(
         tool.render(result, caller.wording),
         caller.wording.structured(result),
@@ -46,6 +46,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = SI
     return answer.with_notice(studio.notice) if tool.paid or tool.picture else answer
 
 
-def _unexpected_error(tool: Tool[Any, Any]) -> SoraError:
-    message = "Something failed unexpectedly."
-    return OutcomeUnknown(message, SeeList(), SeeLog()) if tool.paid else InternalError(message, SeeLog())
+def _unexpected_error(tool: Tool[Any, Any], error: Exception) -> SoraError:
+    if tool.paid:
+        return OutcomeUnknown("Something failed unexpectedly.", SeeList(), SeeLog())
+    return unexpected(error)

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import audited
 import pytest
-from bench import ACCEPTED, COMMAND, environment, over_http
+from bench import ACCEPTED, COMMAND, create_accepted, environment, over_http
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client, StdioServerParameters
 from tls_front import Authority, tls_front
@@ -187,3 +187,30 @@ async def test_with_every_descriptor_used_up_an_answer_is_recorded_and_told_over
                 hold.release.set()
             await check(gateway, tmp_path, name, told[0])
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+
+
+@on_linux
+async def test_with_every_descriptor_used_up_an_error_says_so(gateway: FaultGateway, tmp_path: Path) -> None:
+    gateway.on("POST", CREATE, ACCEPTED, create_accepted("task_2"))
+    why = "too many files and connections are open on this machine."
+    calls: list[tuple[str, Told, str]] = [
+        ("get_video", {"task_id": "task_other"}, "file_problem"),
+        ("get_video", {"task_id": "task_new"}, "unreachable"),
+        ("create_video", {"prompt": "fox"}, "unreachable"),
+        ("storyboard_video", {"actions": [{"time": 0, "description": "a fox"}], "dry_run": True}, "file_problem"),
+        ("download_video", {"task_id": "task_new"}, "file_problem"),
+    ]
+    with anyio.fail_after(60):
+        async with host(environment(tmp_path, gateway)) as server:
+            await server.start()
+            await server.answer(await server.call("create_video", {"prompt": "fly man"}))
+            limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            use_up(server.pid)
+            for tool, arguments, kind in calls:
+                error = (await server.answer(await server.call(tool, arguments)))["error"]
+                assert (error["kind"], why in error["message"]) == (kind, True), (tool, error)
+                assert "SORA_BASE_URL" not in error["next_step"]
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+            told = await server.answer(await server.call("create_video", {"prompt": "fox"}))
+    assert told["outcome"] == "accepted"
+    assert len(gateway.creates()) == 2
