@@ -13,6 +13,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sora_mcp.server.malformed import NO_JSON, NO_MESSAGE
+
 _BOM = b"\xef\xbb\xbf"
 _SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
 _LAST_EVENT = LAST_EVENT_ID_HEADER.encode()
@@ -23,11 +25,6 @@ UNKNOWN_SESSION = (
     " Initialize again: send an initialize request without the header Mcp-Session-Id."
 )
 
-NO_MESSAGE = (
-    'The body is not a JSON-RPC message. Allowed: a single object (not a batch) with "jsonrpc": "2.0", a method,'
-    " an id (a string or an integer) and, optionally, params (an object). Nothing was submitted."
-)
-NO_JSON = "The body is not valid JSON. Nothing was submitted."
 _SDK_ERRORS = {b"Validation error: ": (INVALID_REQUEST, NO_MESSAGE), b"Parse error: ": (PARSE_ERROR, NO_JSON)}
 """What replaces the SDK's messages that begin so: they go on with the text of a library."""
 

@@ -11,9 +11,10 @@ from contextlib import suppress
 import anyio
 from anyio import to_thread
 from mcp.shared.message import SessionMessage
-from pydantic_core import from_json
+from mcp_types import JSONRPCMessage
 
 from sora_mcp.server.bounds import MAX_MESSAGE_BYTES, OversizedLine, refusal_of
+from sora_mcp.server.malformed import is_message, refuse
 from sora_mcp.tools.arguments import SURROGATE_MARK
 
 _CHUNK_BYTES = 65_536
@@ -24,8 +25,8 @@ _STDIN_FD = 0
 class Stdin(anyio.AsyncFile[str]):
     """stdin whose pending read can be cancelled, so that a signal ends the server while a client is silent.
 
-    The SDK would drop a line that is not JSON without an answer, and the host would wait until it times out. A line
-    that is too long is answered here with `send`, without being loaded whole.
+    The SDK would drop a line that is no message without an answer, and the host would wait until it times out. It is
+    answered here with `send`; one that is too long is not loaded whole.
     """
 
     send: Callable[[SessionMessage], Awaitable[None]] | None = None
@@ -45,12 +46,22 @@ class Stdin(anyio.AsyncFile[str]):
         self._on_eof()
 
     async def readline(self) -> str:
-        """Return the next line, repaired if need be; empty at the end."""
-        while isinstance(line := await self._next_line(), OversizedLine):
-            if (refusal := refusal_of(line)) is not None and self.send is not None:
-                with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the server has ended
-                    await self.send(SessionMessage(refusal))
-        return line and repair(line)
+        """Return the next message, repaired if need be; empty at the end. Everything else is answered here."""
+        while line := await self._next_line():
+            if isinstance(line, OversizedLine):
+                await self._answer(refusal_of(line))
+                continue
+            line = line.removeprefix("\ufeff")  # a byte order mark, sent by hosts on Windows
+            if is_message(line) or is_message(line := repair(line)):
+                return line
+            for refusal in refuse(line) if line.strip() else []:
+                await self._answer(refusal)
+        return ""
+
+    async def _answer(self, message: JSONRPCMessage | None) -> None:
+        if message is not None and self.send is not None:
+            with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the server has ended
+                await self.send(SessionMessage(message))
 
     async def _next_line(self) -> str | OversizedLine:
         """Return the next line with its line break. If it is too long, skip the rest of it."""
@@ -98,17 +109,8 @@ def _decode(line: bytes | bytearray) -> str:
 
 
 def repair(line: str) -> str:
-    """Return the line if it is JSON; or with lone surrogates replaced; or an invalid request with the same id."""
-    line = line.removeprefix("\ufeff")  # a byte order mark, sent by hosts on Windows
-    if _is_json(line):
-        return line
-    repaired = re.sub(r"[\ud800-\udfff]|" + _LONE_SURROGATE, SURROGATE_MARK, line)
-    request_id = re.search(r'"id"\s*:\s*("[\w.-]{1,64}"|\d{1,15})\s*[,}]', line)
-    if _is_json(repaired) or request_id is None:
-        return repaired
-    return (
-        f'{{"jsonrpc":"2.0","id":{request_id[1]},"method":"unreadable: the request was not JSON that can be read"}}\n'
-    )
+    """Return a line with lone surrogates replaced; one with invalid UTF-8 was decoded to such."""
+    return re.sub(r"[\ud800-\udfff]|" + _LONE_SURROGATE, SURROGATE_MARK, line)
 
 
 _LONE_SURROGATE = (
@@ -116,11 +118,3 @@ _LONE_SURROGATE = (
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 """Half of a surrogate pair as a JSON escape: sent by a host that cut a text inside an emoji."""
-
-
-def _is_json(line: str) -> bool:
-    try:
-        from_json(line)
-    except (ValueError, TypeError):  # TypeError: invalid UTF-8 was read as lone surrogates
-        return not line.strip()
-    return True

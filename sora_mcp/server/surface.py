@@ -20,8 +20,8 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
 from sora_mcp.server.asking import InMemoryQuestions, PendingAnswers, Questions, SealedQuestions, create_asker
-from sora_mcp.server.call_arguments import accept_any_arguments, received_arguments
 from sora_mcp.server.completions import complete
+from sora_mcp.server.malformed import accept_any_arguments, explain_params, received_arguments
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.session_timeouts import SessionTimeouts
 from sora_mcp.server.spans import redact_spans
@@ -98,7 +98,7 @@ class SoraServer(Server[Studio]):
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
-        self.middleware = [accept_any_arguments, *redact_spans(self.middleware)]
+        self.middleware = [explain_params, accept_any_arguments, *redact_spans(self.middleware)]
 
     def serve_owners(self, key_of: KeyLookup) -> None:
         """Serve several authenticated people: from now on each request is handled in its caller's studio.

@@ -1,4 +1,4 @@
-"""Calls whose arguments are no object, over stdio and over HTTP in both eras."""
+"""Calls whose parameters or arguments are malformed, over stdio and over HTTP in both eras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wire import HELLO, wire
 
 pytestmark = pytest.mark.anyio
 
-Call = Callable[[str, Any], Awaitable[dict[str, Any]]]
+Call = Callable[..., Awaitable[dict[str, Any]]]
 
 ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 META = {
@@ -38,7 +38,7 @@ async def call(request: pytest.FixtureRequest, environment: dict[str, str]) -> A
     if request.param == "stdio":
         async with wire(environment) as server:
             await server.ask(json.dumps(HELLO).encode())
-            yield lambda tool, arguments: server.ask(json.dumps(message(tool, arguments)).encode())
+            yield lambda tool, arguments, **params: server.ask(json.dumps(message(tool, arguments, **params)).encode())
         return
     async with over_http(environment) as (address, _), httpx.AsyncClient(timeout=20, trust_env=False) as http:
         headers, meta = dict(ACCEPT), {}
@@ -47,11 +47,12 @@ async def call(request: pytest.FixtureRequest, environment: dict[str, str]) -> A
             headers["Mcp-Session-Id"] = hello.headers["mcp-session-id"]
         else:
             headers |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call"}
-            meta = {"_meta": META}
+            meta = META
 
-        async def post(tool: str, arguments: Any) -> dict[str, Any]:
+        async def post(tool: str, arguments: Any, **params: Any) -> dict[str, Any]:
             names = {"Mcp-Name": tool} if meta else {}
-            answer = await http.post(address, headers=headers | names, json=message(tool, arguments, **meta))
+            params["_meta"] = meta | params.get("_meta", {})
+            answer = await http.post(address, headers=headers | names, json=message(tool, arguments, **params))
             return answer_in(answer.text)
 
         yield post
@@ -75,4 +76,13 @@ async def test_what_is_no_object_is_refused_in_words_before_anything_is_submitte
     free = (await call("get_video", arguments))["result"]["content"][0]["text"]
     assert "are not an object" in free
     assert "submitted" not in free
+    assert (await call("list_videos", {}))["result"]["structuredContent"]["videos"] == []
+
+
+async def test_parameters_that_are_refused_are_named(call: Call) -> None:
+    answer = await call("create_video", {"prompt": "A lighthouse"}, _meta={"progressToken": {}})
+    assert answer["id"] == 7
+    assert answer["error"]["message"] == (
+        "The parameters of tools/call are invalid: params._meta.progressToken is not allowed. Nothing was submitted."
+    )
     assert (await call("list_videos", {}))["result"]["structuredContent"]["videos"] == []

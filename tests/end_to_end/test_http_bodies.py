@@ -89,7 +89,7 @@ async def test_what_is_no_message_is_refused_in_plain_words(address: str, body: 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == code
     told = answer.json()["error"]["message"]
-    assert told.startswith("The body is not ")
+    assert told.startswith("This is not ")
     assert told.endswith("Nothing was submitted.")
 
 

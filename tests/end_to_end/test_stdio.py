@@ -11,6 +11,7 @@ import sys
 import tty
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench import COMMAND, killed_on_failure
@@ -58,10 +59,68 @@ async def test_a_request_that_cannot_be_read_is_answered_with_its_id(server: Wir
     line = b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"get_video","arguments":' + value + b"}}"
     answer = await server.ask(line)
     assert answer["id"] == 9
-    assert "error" in answer or answer["result"]["isError"]
+    assert answer["error"]["message"] == "This is not valid JSON. Nothing was submitted."
     alive = await server.ask(b'{"jsonrpc":"2.0","id":10,"method":"ping"}')
 
     assert alive["id"] == 10
+
+
+CALL = {"method": "tools/call", "params": {"name": "list_videos"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "ids"),
+    [
+        ([{"jsonrpc": "2.0", "id": 7, **CALL}, {"jsonrpc": "2.0", "id": "b", "method": "ping"}], [7, "b"]),
+        ({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": []}, [7]),
+        ({"id": 7, **CALL}, [7]),
+        ({"jsonrpc": "1.0", "id": 7, **CALL}, [7]),
+        ({"jsonrpc": "2.0", "id": 7}, [7]),
+        ({"jsonrpc": "2.0", "id": None, **CALL}, [None]),
+        ({"jsonrpc": "2.0", "id": 1.5, **CALL}, [None]),
+        ([], [None]),
+        (5, [None]),
+    ],
+    ids=str,
+)
+async def test_each_request_in_a_line_that_is_no_message_is_refused(server: Wire, line: Any, ids: list[Any]) -> None:
+    answers = [await server.ask(json.dumps(line).encode()), *[await server.read() for _ in ids[1:]]]
+    assert [answer["id"] for answer in answers] == ids
+    for answer in answers:
+        assert "This is not a JSON-RPC message. Allowed: a single object" in answer["error"]["message"]
+        assert "Nothing was submitted" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("line", [{"jsonrpc": "2.0", "id": 7, "result": []}, {"id": 7, "error": 1}, {"method": "x"}])
+async def test_a_malformed_response_or_notification_is_not_answered(server: Wire, line: dict[str, Any]) -> None:
+    """Its id is one that the server gave: an error with it would be taken for that of the client's own request."""
+    answer = await server.ask(json.dumps(line).encode() + b"\n" + b'{"jsonrpc":"2.0","id":8,"method":"ping"}')
+    assert answer == {"jsonrpc": "2.0", "id": 8, "result": {}}
+
+
+@pytest.mark.parametrize(
+    ("params", "problems"),
+    [
+        ({}, "params.name is missing"),
+        ({"name": 5}, "params.name must be a string"),
+        ({"name": "get_video", "_meta": 5}, "params._meta must be an object"),
+        ({"_meta": {"progressToken": []}}, "params._meta.progressToken is not allowed; params.name is missing"),
+    ],
+)
+async def test_a_call_without_what_the_protocol_requires_is_told_what(
+    server: Wire, params: dict[str, Any], problems: str
+) -> None:
+    answer = await server.ask(
+        json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}).encode()
+    )
+    message = f"The parameters of tools/call are invalid: {problems}. Nothing was submitted."
+    assert answer["error"] == {"code": -32602, "message": message}
+
+
+async def test_a_call_before_the_session_is_initialized_is_told_to_initialize_it(environment: dict[str, str]) -> None:
+    async with wire(environment) as server:
+        answer = await server.ask(json.dumps({"jsonrpc": "2.0", "id": 7, **CALL}).encode())
+    assert "Send an initialize request first" in answer["error"]["message"]
 
 
 # --- what a host makes stdin of ---------------------------------------------------------------------
