@@ -121,7 +121,7 @@ def _tidy_value(annotation: Any, value: Any, name: str) -> Any:
     model = _nested(annotation)
     if model is None:
         # pydantic accepts true as 1; as text it is refused like any other text that is not a number
-        is_stray_boolean = isinstance(value, bool) and annotation is not bool
+        is_stray_boolean = isinstance(value, bool) and not {bool, str}.intersection(_plain_types(annotation))
         return json.dumps(value) if is_stray_boolean else value
     value = _from_text(value, name)
     if not isinstance(value, list):
@@ -154,6 +154,13 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) is not None:
         return next((model for a in get_args(annotation) if (model := _nested(a)) is not None), None)
     return None
+
+
+def _plain_types(annotation: Any) -> Iterator[Any]:
+    """Yield the types that a plain field accepts."""
+    yield annotation
+    for each in get_args(annotation):
+        yield from _plain_types(each)
 
 
 def _unsendable(value: object, model: type[BaseModel], location: tuple[int | str, ...] = ()) -> Iterator[Problem]:

@@ -80,6 +80,12 @@ REFUSED: dict[str, Case] = {
     "an empty prompt": (create(prompt=""), ("prompt", "is blank")),
     "a blank prompt": (create(prompt=" \n\t"), ("prompt", "is blank")),
     "a prompt that is a number": (create(prompt=7), ("prompt", "allowed: text")),
+    "a prompt that is no text": (create(prompt=True), ("prompt: true is not accepted; allowed: text",)),
+    "a description that is no text": (
+        ("storyboard_video", {"actions": [{"time": 0, "description": False}]}),
+        ("actions[0].description: false is not accepted; allowed: text",),
+    ),
+    "a number of frames that is no number": (create(n_frames=True), ('n_frames: "true" is not accepted',)),
     "480x1280": (create(width=480, height=1280), ("480x1280", "480x854", "SORA_EXTRA_SIZES")),
     "a width of none": (create(width=0), ("width", "at least 1")),
     "a width of 10^30": (
