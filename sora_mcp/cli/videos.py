@@ -14,7 +14,7 @@ import click
 from msgspec import Struct, field
 
 from sora_mcp.cli.command import Command, SourceType, require_picture_name
-from sora_mcp.cli.command_lines import option
+from sora_mcp.cli.command_lines import command, option
 from sora_mcp.cli.loading import load_settings, loading
 
 SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
@@ -105,7 +105,11 @@ _COMMAND_SPECS = {
                 help="With --dry-run: draw the plan to this PNG file, or to a JPEG if the name ends in .jpg.",
             ),
         ),
-        substitutes={"actions": "--action", "inpaint_items": "--image"},
+        substitutes={
+            "actions": "--action",
+            "inpaint_items": "--image",
+            "inpaint_items.generation_id": "--inpaint-items",
+        },
     ),
     "remix": _CommandSpec(
         "remix_video",
@@ -176,11 +180,16 @@ def _suggest_option(spec: _CommandSpec, option_name: str, arguments: list[str]) 
     """Return which of our options an option of another API corresponds to; its value is in `arguments`."""
 
     def typed_name(key: str) -> str:
-        return _metavar(key) if key in spec.positional else option(key)
+        return _typed_name(spec, key)
+
+    def typed_command(tool: str, key: str) -> str:
+        name = command_for(tool)
+        return f"`{command(name)}` with {_typed_name(_COMMAND_SPECS[name], key)}"
 
     with loading():
         from sora_mcp import dialects  # noqa: PLC0415
         from sora_mcp.tools import TABLE  # noqa: PLC0415
+        from sora_mcp.tools.argument_aliases import Argument  # noqa: PLC0415
         from sora_mcp.tools.arguments import translate_argument  # noqa: PLC0415
 
     pairs = [
@@ -190,7 +199,8 @@ def _suggest_option(spec: _CommandSpec, option_name: str, arguments: list[str]) 
     value = next((value for name, value in pairs if name == option_name), "")
     name = option_name.lstrip("-")
     limits = dialects.configured(load_settings()).capabilities
-    return translate_argument(TABLE[spec.tool].arguments, name, value, limits, typed_name)
+    argument = Argument(name, value, limits, format_name=typed_name, format_tool=typed_command)
+    return translate_argument(TABLE[spec.tool].arguments, argument)
 
 
 def video_command(name: str, summary: str) -> click.Command:
@@ -245,7 +255,14 @@ def typed_names(tool: str) -> dict[str, str]:
     """Return what is typed at the shell for each argument of a tool."""
     spec = next(each for each in _COMMAND_SPECS.values() if each.tool == tool)
     keys = _input_schema(tool)["properties"]
-    return {key: _metavar(key) if key in spec.positional else option(key) for key in keys} | dict(spec.substitutes)
+    return {key: _typed_name(spec, key) for key in keys}
+
+
+def _typed_name(spec: _CommandSpec, key: str) -> str:
+    """Return what is typed for an argument, or for a field of its items such as `inpaint_items.url`."""
+    name = key.partition(".")[0]
+    typed = spec.substitutes.get(key) or spec.substitutes.get(name)
+    return typed or (_metavar(name) if name in spec.positional else option(name))
 
 
 _OPTION_HELP = {

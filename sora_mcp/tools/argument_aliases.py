@@ -19,13 +19,15 @@ from sora_mcp.core.tasks import clean
 
 class Argument(Struct, frozen=True):
     """An argument as received, and what can be requested, if known. `accepts`: whether the tool would accept a value
-    for one of its own arguments. `format_name`: how the name of one of those is written."""
+    for one of its own arguments. `format_name`: how the name of one of those is written; `format_tool`: how another
+    tool with one of its arguments is."""
 
     name: str
     value: object
     limits: Capabilities | None = None
     accepts: Callable[[str, object], bool] = lambda *_: False
     format_name: Callable[[str], str] = str
+    format_tool: Callable[[str, str], str] = "{} with {}".format
 
     @property
     def display_value(self) -> str | None:
@@ -101,6 +103,8 @@ def _as_source(argument: Argument, target: str) -> Translation:
 def _as_items(argument: Argument, target: str) -> Translation:
     """Translate images or videos into items: `target` is `inpaint_items.url` or similar."""
     name, field = target.split(".")
+    if (own_name := argument.format_name(target)) != target:  # at a shell, where items are not written as JSON
+        return Translation(f"use {own_name}", target=name)
     values = argument.value if isinstance(argument.value, list) else [argument.value]
     items = [item for each in values[:_MAX_ITEMS] if (item := as_item(each)) and argument.accepts(name, [item] * 2)]
     if not items or len(items) < len(values):
@@ -158,15 +162,17 @@ def _lengths(limits: Capabilities) -> str:
 
 def _as_size(argument: Argument, _: str) -> Translation:
     """Translate a size, a shape or a resolution into width and height."""
-    text, value = "use width and height, in pixels", argument.value
+    from sora_mcp.tools.size_names import PAIR, size_matcher  # noqa: PLC0415 - few calls name a size
+
+    value, text = argument.value, "use {} and {}, in pixels".format(*map(argument.format_name, ("width", "height")))
     size = (value if isinstance(value, str) else argument.display_value or "")[:40].strip().lower()
     if (limits := argument.limits) is None:
         return Translation(text)
     allowed, name = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes)), argument.name
     if limits.any_size:
-        pair = re.fullmatch(_PAIR, size)
+        pair = re.fullmatch(PAIR, size)
         return Translation(f"{text}: {name} {size} is {_width_and_height(argument, *pair.groups())}" if pair else text)
-    if (matches_size := _size_matcher(size)) is None:
+    if (matches_size := size_matcher(size)) is None:
         return Translation(text, allowed)
     if matches := [each for each in sorted(limits.sizes) if matches_size(*each)]:
         sides = " or ".join(_width_and_height(argument, w, h) for w, h in matches)
@@ -176,27 +182,6 @@ def _as_size(argument: Argument, _: str) -> Translation:
 
 def _width_and_height(argument: Argument, width: object, height: object) -> str:
     return f"{argument.format_name('width')} {width}, {argument.format_name('height')} {height}"
-
-
-_SHAPES = {"landscape": 16 / 9, "horizontal": 16 / 9, "wide": 16 / 9, "widescreen": 16 / 9, "square": 1.0}
-_SHAPES |= {"portrait": 9 / 16, "vertical": 9 / 16, "tall": 9 / 16}
-_PAIR = r"(\d{2,5})\s*[^\d\s:/]\s*(\d{2,5})"
-_LINES = {"sd": 480, "hd": 720, "fhd": 1080, "fullhd": 1080, "2k": 1440, "qhd": 1440, "4k": 2160, "uhd": 2160}
-
-
-def _size_matcher(text: str) -> Callable[[int, int], bool] | None:
-    """Return a predicate of a width and a height for a text that names a size; None if it cannot be read."""
-    if pair := re.fullmatch(_PAIR, text):
-        size = int(pair[1]), int(pair[2])
-        return lambda width, height: (width, height) == size
-    if pair := re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*[:/x]\s*(\d{1,2}(?:\.\d{1,3})?)", text):
-        ratio = float(pair[1]) / float(pair[2]) if float(pair[2]) else 0
-    else:
-        ratio = _SHAPES.get(text, 0)
-    if ratio:
-        return lambda width, height: abs(width / height / ratio - 1) < 0.03  # 854x480 is not quite 16:9
-    lines = int(text.rstrip("p")) if re.fullmatch(r"\d{3,4}p?", text) else _LINES.get(text)
-    return None if lines is None else lambda width, height: min(width, height) == lines
 
 
 def _as_amount(argument: Argument, target: str) -> Translation:
@@ -236,6 +221,18 @@ def _always(text: str) -> Translator:
     return lambda _, __: Translation(text)
 
 
+def _other_tool(tool: str, field: str, purpose: str) -> Translator:
+    return lambda argument, _: Translation(f"use {argument.format_tool(tool, field)} {purpose}")
+
+
+def _at_beats(argument: Argument, target: str) -> Translation:
+    return Translation(f'use {argument.format_name(target)} "beats"', target=target)
+
+
+def _fields_of_sdedit(argument: Argument, target: str) -> Translation:
+    return Translation(f"use {argument.format_name(target)} and {argument.format_name('source_generation_id')}")
+
+
 _NOT_SUPPORTED = _always("this API has no equivalent: leave it out")
 
 
@@ -255,11 +252,11 @@ _SET_BY_TOOL = _always("the tool sets it: leave it out")
 _BEAT_ENDS = _always("a beat lasts until the next one begins: leave it out")
 
 
-def _source_of_other_tool(argument: Argument, _: str) -> Translation:
+def _source_of_other_tool(argument: Argument, target: str) -> Translation | None:
     """Translate a video given to a tool that accepts none: name the tool that does, if one does at this gateway."""
-    can_remix = argument.limits is None or argument.limits.can("remix")
-    does = "use remix_video with source_generation_id" if can_remix else "none can at this gateway"
-    return Translation(f"this tool cannot change a finished video: {does}")
+    if argument.limits is not None and not argument.limits.can("remix"):
+        return Translation("a finished video cannot be changed at this gateway")
+    return _other_tool("remix_video", "source_generation_id", "to change a finished video")(argument, target)
 
 
 # --- the names ------------------------------------------------------------------------------------
@@ -269,7 +266,7 @@ _PAID = "dry_run"
 _IMAGE: dict[str, Translator] = {
     "inpaint_items.url": _as_items,
     "url": _same_value,
-    _PAID: _always("this tool takes no image: use create_video with inpaint_items"),
+    _PAID: _other_tool("create_video", "inpaint_items", "for an image"),
 }
 _VIDEO: dict[str, Translator] = {
     "source_generation_id": _as_source,
@@ -302,11 +299,14 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
     ),
     (
         (
-            "n num number numvideos numberofvideos numvariants numberofvariants variants variations versions"
-            " takes count batch batchsize samplecount numsamples samples numoutputs numberofoutputs numresults"
-            " candidates"
+            "num number numvideos numberofvideos numvariants numberofvariants variants variations versions"
+            " takes batch batchsize numoutputs numberofoutputs numresults candidates"
         ),
         {"n_variants": _same_value, "variant": _same_value, "limit": _same_value, "frames": _same_value},
+    ),
+    (
+        "n count samplecount numsamples samples",
+        dict.fromkeys(("n_variants", "limit", "frames", "variant"), _same_value),
     ),
     (
         (
@@ -352,8 +352,8 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
         "beats beat scenes shots shot storyboard timeline segments keyframes actions script",
         {
             "actions": _name_only,
-            "at": _always('use at "beats"'),
-            _PAID: _always("this tool takes no beats: use storyboard_video with actions"),
+            "at": _at_beats,
+            _PAID: _other_tool("storyboard_video", "actions", "for beats"),
         },
     ),
     ("range span window interval from to start end startframe endframe starttime endtime", {"at": _as_range}),
@@ -373,7 +373,10 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
     ),
     ("stills numstills nframes numframes pictures images", {"frames": _same_value}),
     ("variantnumber generation generationindex", {"variant": _same_value}),
-    ("timeout timeoutseconds timeouts wait waitfor waits maxwait pollseconds", {"wait_seconds": _same_value}),
+    (
+        "timeout timeoutseconds timeouts wait waitfor waits waitseconds maxwait pollseconds",
+        {"wait_seconds": _same_value, _PAID: _other_tool("get_video", "wait_seconds", "to wait")},
+    ),
     ("state states statuses filter", {"status": _same_value, "query": _same_value}),
     ("max maxresults pagesize perpage first take top", {"limit": _same_value}),
     ("pagetoken nextcursor next after", {"cursor": _same_value}),
@@ -392,6 +395,6 @@ _NAMES: tuple[tuple[str, dict[str, Translator]], ...] = (
         {_PAID: _NOT_SUPPORTED},
     ),
     ("operation type mode", {_PAID: _SET_BY_TOOL}),
-    ("sdedit", {"amount": _always("give its fields as arguments: amount, source_generation_id")}),
+    ("sdedit", {"amount": _fields_of_sdedit}),
 )
 """Names in other APIs, folded, and what each may be here: the first target allowed at the place is used."""

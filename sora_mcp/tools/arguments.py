@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -59,12 +59,10 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
     return parsed
 
 
-def translate_argument(
-    model: type[BaseModel], name: str, value: object, limits: Capabilities, format_name: Callable[[str], str]
-) -> str | None:
-    """Return a sentence that says what an argument of another API is here, or None if its name is not a known alias.
-    `format_name`: how the name of one of our arguments is written."""
-    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits), format_name)
+def translate_argument(model: type[BaseModel], argument: Argument) -> str | None:
+    """Return a sentence that says what an argument of another API is here, or None if its name is not a known alias."""
+    accepts = partial(_accepts, model, argument.limits)
+    argument = replace(argument, name=clean(argument.name, 40), accepts=accepts)
     translation = translate(argument, _reachable(emit(model, describe=False)))
     if translation is None:
         return None

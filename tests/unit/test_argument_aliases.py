@@ -53,6 +53,10 @@ def refusal(tool: str, arguments: dict[str, Any], limits: Capabilities = CAPABIL
         ("list_videos", {"max": 500}, ("use limit",), "500"),
         ("list_videos", {"state": "done"}, ("use status",), "done"),
         ("view_video", {"task_id": "task_a", "number": 0}, ("use variant",), "variant 0"),
+        ("view_video", {"task_id": "task_a", "count": 4}, ("count 4 is frames 4",), "variant"),
+        ("download_video", {"task_id": "task_a", "n": 2}, ("n 2 is variant 2",), "frames"),
+        ("create_video", FOX | {"wait": True}, ("use get_video with wait_seconds to wait",), "width"),
+        ("create_video", FOX | {"wait_seconds": 50}, ("use get_video with wait_seconds to wait",), "n_frames"),
     ],
 )
 def test_a_value_is_only_offered_where_it_would_be_accepted(

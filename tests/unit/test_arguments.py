@@ -161,7 +161,7 @@ def test_an_argument_that_resembles_nothing_gets_no_guess() -> None:
         (
             CreateVideo,
             {"prompt": "x", "source_generation_id": "task_1"},
-            "this tool cannot change a finished video: use remix_video with source_generation_id",
+            "use remix_video with source_generation_id to change a finished video",
         ),
         (CreateVideo, [], "arguments: are not an object"),
         (CreateVideo, "prompt", "arguments: are not an object"),
