@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FREED_WITHIN_S = 20.0
 """Seconds in which a create that waits for a stopped server has to be through; five, and what a busy machine adds."""
+LONGER_THAN_AN_ANSWER_COUNTS_S = 2.5
 FOLLOWED = 60
 END_LOCK_HOLDERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
@@ -132,11 +133,14 @@ async def test_what_a_stopped_server_is_sending_is_waited_for_and_sent_by_nobody
     assert len(gateway.creates()) == 1
 
 
+@pytest.mark.parametrize("delays", [b"", b"request_id = $1 AND state = 'sending'"], ids=["record", "last_look"])
 async def test_what_was_settled_before_its_server_knew_of_its_record_is_not_sent(
-    tmp_path: Path, gateway: FaultGateway, cluster: Cluster, run: Run
+    tmp_path: Path, gateway: FaultGateway, cluster: Cluster, run: Run, delays: bytes
 ) -> None:
+    """The ledger's answer is held up: that it is recorded, or that it may still be sent."""
     url = cluster.database()
     with proxy(cluster) as way, anyio.fail_after(60):
+        way.delays = delays
         slow = environment(tmp_path / "slow", gateway, LEDGER_URL=way.address(url))
         environ = environment(tmp_path / "other", gateway, LEDGER_URL=url)
         async with host(slow) as one, host(environ) as other:
@@ -153,6 +157,7 @@ async def test_what_was_settled_before_its_server_knew_of_its_record_is_not_sent
             settled = run("settle", unknown["request_id"], "--none", **_settings(environ))
             assert settled.returncode == 0, settled.stderr
             assert (await create(other))["outcome"] == "accepted"
+            await anyio.sleep(LONGER_THAN_AN_ANSWER_COUNTS_S)
             answered.set()
             refused = await one.answer(asked)
     assert refused["outcome"] == "not_submitted", refused

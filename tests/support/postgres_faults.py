@@ -32,6 +32,8 @@ class Proxy:
         self.delay: threading.Event | None = None
         """If set, the answer to the next COMMIT of such a change is held back until this event; None again
         afterwards."""
+        self.delays = b""
+        """If set, `delay` is for the answer to the next statement that contains this instead."""
         self.delayed = threading.Event()
         """Set once such an answer is held back."""
         self.change = b"INTO videos"
@@ -70,7 +72,8 @@ class Proxy:
             if answers.are_requests_withheld:
                 continue
             is_change = is_change or self.change in data
-            if b"COMMIT" in data and is_change and self.delay is not None:
+            is_delayed = self.delays in data if self.delays else b"COMMIT" in data and is_change
+            if is_delayed and self.delay is not None:
                 answers.delay, self.delay = (self.delay, self.delayed), None
             if b"COMMIT" not in data or not is_change or self.loses is None:
                 is_change = is_change and b"COMMIT" not in data

@@ -39,6 +39,9 @@ _GRACE_S = 8.0
 """Seconds beyond its time-out after which a transaction is abandoned: PostgreSQL or the network hangs."""
 _COMMIT_TIMEOUT_S = 300.0
 """Seconds within which a commit whose connection was lost may still succeed: it may wait for a copy."""
+_MAX_CONFIRMATION_AGE_S = 2.0
+"""Seconds for which the answer that a request is still being sent counts: it may have been held up on its way here, or
+this server may have been stopped."""
 _STANDBY_SQLSTATE = "55000"
 """SQLSTATE of statements that a copy refuses while it follows another."""
 _LOG_HIDDEN_WARNING = (
@@ -166,7 +169,14 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def may_send(self, entry: Entry) -> bool:
         # The connection that shows that this server lives may be lost at any moment: others can settle the entry then.
-        return await self.is_sending(entry.request_id)
+        def read(db: Database) -> tuple[bool, float]:
+            asked_at = time.monotonic()
+            return db.execute(_IS_SENDING, [entry.request_id]).fetchone() is not None, asked_at
+
+        with suppress(FileProblem):
+            is_sending, asked_at = await self._run(read, to_write=False, is_one_statement=True)
+            return is_sending and time.monotonic() - asked_at < _MAX_CONFIRMATION_AGE_S
+        return False
 
     def listen(self, request_id: str) -> AbstractContextManager[Listener]:
         return self._presence.listen(request_id)
