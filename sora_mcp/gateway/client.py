@@ -34,6 +34,8 @@ MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Larger replies count as unreadable."""
 
 _Pool = Literal["creates", "calls", "files"]
+_Route = tuple[str | None, bool, _Pool]
+"""A proxy, whether over a socket, and the pool."""
 MAX_CREATE_CONNECTIONS = 100
 """Connections for creates: many, since a slow gateway takes two minutes for one."""
 _LIMITS: dict[_Pool, httpx.Limits] = {
@@ -53,7 +55,7 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 
 
 class Client:
-    """The connections to one gateway: one key, and three connection pools for each route (a proxy, or none).
+    """The connections to one gateway: one key with its cookies, and three pools for each proxy, or without one.
 
     Only `send` and `send_create` add the key to a request, for the gateway's address alone; the pools carry none.
     Raises NotConfigured if the address names no host that can be connected to, or if its proxy cannot be used.
@@ -72,22 +74,22 @@ class Client:
         self._redactor = KeyRedactor(endpoint.api_key)
         self._transport = transport
         self._tls_context: ssl.SSLContext | None = None
-        self._cookies = CookieJar()
-        self._clients: dict[tuple[str | None, bool, _Pool], httpx.AsyncClient] = {}
-        self._client = self._client_for(httpx.URL(endpoint.base_url), "calls")
-        self._create_client = self._client_for(httpx.URL(endpoint.base_url), "creates")
+        self._pools: dict[_Route, httpx.AsyncBaseTransport] = {}
+        """The connections, for every key."""
+        self._open_clients()
 
     def with_key(self, endpoint: Endpoint) -> Client:
         """The same connections, which carry no key, with the key of another endpoint at this address."""
         clone = copy(self)
         clone.endpoint = endpoint
         clone._key, clone._redactor = endpoint.api_key, KeyRedactor(endpoint.api_key)  # noqa: SLF001 - a copy of this one
+        clone._open_clients()  # noqa: SLF001 - as above
         return clone
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for client in self._clients.values():
-            await client.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     def proxy_for(self, url: httpx.URL, *, by_socket: bool) -> str | None:
         """Return the proxy for `url`, or None; there is never one for plain http to this machine or network."""
@@ -98,28 +100,39 @@ class Client:
         even if the gateway needs none. Raises NotConfigured (the proxy)."""
         return self._client_for(url, "files", by_socket=by_socket)
 
+    def _open_clients(self) -> None:
+        self._cookies = CookieJar()  # a balancer's cookie leads queries to where the create went; each key has its own
+        self._clients: dict[_Route, httpx.AsyncClient] = {}
+        self._client = self._client_for(httpx.URL(self.endpoint.base_url), "calls")
+        self._create_client = self._client_for(httpx.URL(self.endpoint.base_url), "creates")
+
     def _client_for(self, url: httpx.URL, pool: _Pool, *, by_socket: bool = False) -> httpx.AsyncClient:
         transport = None if by_socket else self._transport
         proxy = self.proxy_for(url, by_socket=by_socket)
-        key = (proxy, transport is None, pool)
-        if key not in self._clients:
-            self._clients[key] = self._new_client(proxy, transport, _LIMITS[pool])
-        return self._clients[key]
+        route = (proxy, transport is None, pool)
+        if route not in self._clients:
+            if route not in self._pools:
+                self._pools[route] = transport or self._new_pool(proxy, _LIMITS[pool])
+            self._clients[route] = self._new_client(self._pools[route])
+        return self._clients[route]
 
-    def _new_client(
-        self, proxy: str | None, transport: httpx.AsyncBaseTransport | None, limits: httpx.Limits
-    ) -> httpx.AsyncClient:
+    def _new_client(self, pool: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=pool,
+            trust_env=False,
+            cookies=self._cookies,
+            headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(self._settings.query_timeout, connect=self._settings.connect_timeout),
+            event_hooks={"response": [_detach_location]},
+        )
+
+    def _new_pool(self, proxy: str | None, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
         try:
-            return httpx.AsyncClient(
-                verify=self._system_tls_context() if transport is None else True,
+            return httpx.AsyncHTTPTransport(
+                verify=self._system_tls_context(),
                 proxy=proxy,
                 trust_env=False,  # `_proxy_for` decides, so that the proxy that was checked is the one that is used
-                transport=transport,
                 limits=limits,
-                cookies=self._cookies,  # a balancer's: it leads queries to where the create went
-                headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
-                timeout=httpx.Timeout(self._settings.query_timeout, connect=self._settings.connect_timeout),
-                event_hooks={"response": [_detach_location]},
             )
         except (httpx.InvalidURL, ValueError, ImportError):  # no address, an unknown scheme, SOCKS without its extra
             raise NotConfigured(

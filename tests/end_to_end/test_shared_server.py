@@ -15,7 +15,7 @@ import mcp_types as types
 import pytest
 from bench import ACCEPTED_NEXT, KEY, MP4, Era, finished
 from calls import ask
-from fault_gateway import CREATE, Answer, FaultGateway, Hold
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client, MCPError
 from mcp.client._transport import TransportStreams
 from mcp.client.context import ClientRequestContext
@@ -286,6 +286,24 @@ async def test_a_persons_own_key_goes_upstream_for_them_and_for_nobody_else(
             keys.remove("ann")
             await ask(ann, "create_video", {"prompt": "four"})
             assert gateway.creates()[-1].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_cookie_goes_back_only_with_the_key_that_it_came_with(shared: Make, gateway: FaultGateway) -> None:
+    """A balancer's cookie leads queries to where the create went; one that names an account is the key's."""
+    settings = shared()
+    UpstreamKeys(open_documents(settings)).store("ann", settings.endpoint().base_url, Secret(ANNS_OWN))
+    with_cookies = [replace(ACCEPTED_NEXT, headers={"Set-Cookie": f"seen={name}; Path=/"}) for name in ("ann", "ben")]
+    gateway.on("POST", CREATE, *with_cookies, ACCEPTED_NEXT)
+    gateway.on("GET", CREATE, says({"code": "success", "data": {"status": "IN_PROGRESS"}}))
+    with anyio.fail_after(60):
+        async with team(settings) as made, made.client("ann") as ann, made.client("ben") as ben:
+            for client, prompt in ((ann, "one"), (ben, "two"), (ann, "three")):
+                await ask(client, "create_video", {"prompt": prompt})
+            for client, task_id in ((ann, "task_1"), (ben, "task_2")):
+                await ask(client, "get_video", {"task_id": task_id})
+            assert [each.headers.get("cookie") for each in gateway.creates()] == [None, None, "seen=ann"]
+            asked = {each.path: each.headers.get("cookie") for each in gateway.requests("GET")}
+            assert asked == {f"{CREATE}/task_1": "seen=ann", f"{CREATE}/task_2": "seen=ben"}
 
 
 async def test_people_with_keys_of_their_own_need_none_of_the_team(shared: Make, gateway: FaultGateway) -> None:
