@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from bench import ACCEPTED, ACCEPTED_NEXT, COMMAND, KEY, Connect, create_accepted, environment, task_reply
-from fault_gateway import CREATE, FaultGateway, Hold, says
+from fault_gateway import CREATE, FaultGateway, Hold, full_backlog, says
 from mcp import Client
 from warm import warm_command
 
@@ -105,6 +105,21 @@ async def test_many_identical_calls_at_once_are_one_post_and_one_task(connect: C
     assert posts(gateway) == 1
     assert {each["task_id"] for each in told} == {"task_new"}
     assert sum("duplicate" not in each for each in told) == 1
+
+
+async def test_of_identical_calls_at_once_none_is_said_to_be_refused_if_none_was_sent(connect: Connect) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def call(client: Client) -> None:
+        told.append(await create(client))
+
+    async with full_backlog() as address, connect(base_url=address, connect_timeout=0.5) as client:
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(call, client)
+            calls.start_soon(call, client)
+    assert {each["request_id"] for each in told} == {told[0]["request_id"]}
+    assert {each["outcome"] for each in told} == {"not_submitted"}
+    assert all(each["error"]["retryable"] for each in told)
 
 
 @pytest.mark.parametrize(
