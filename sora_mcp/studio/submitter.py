@@ -337,7 +337,8 @@ def _unresolved_error(entry: Entry | None, *, is_new: bool) -> SoraError:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)
     if entry.state == "rejected":
         if not (entry.gateway_message or entry.failure_code):  # no connection was made, for example
-            return Unreachable(f"This same request was just made, and came to nothing: {entry.failure_reason}", TryAgain())
+            message = f"This same request was just made, and came to nothing: {entry.failure_reason}"
+            return Unreachable(message, TryAgain())
         return Refused(f"This same request was just refused: {entry.failure_reason}", Correct())
     if entry.state == "sending":
         return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)

@@ -113,10 +113,13 @@ async def test_of_identical_calls_at_once_none_is_said_to_be_refused_if_none_was
     async def call(client: Client) -> None:
         told.append(await create(client))
 
-    async with full_backlog() as address, connect(base_url=address, connect_timeout=0.5) as client:
-        async with anyio.create_task_group() as calls:
-            calls.start_soon(call, client)
-            calls.start_soon(call, client)
+    async with (
+        full_backlog() as address,
+        connect(base_url=address, connect_timeout=0.5) as client,
+        anyio.create_task_group() as calls,
+    ):
+        calls.start_soon(call, client)
+        calls.start_soon(call, client)
     assert {each["request_id"] for each in told} == {told[0]["request_id"]}
     assert {each["outcome"] for each in told} == {"not_submitted"}
     assert all(each["error"]["retryable"] for each in told)
