@@ -327,8 +327,14 @@ def _list(separator: str, read_one: Callable[[Any], Any]) -> Converter:
     return Converter(read, "a list as described")
 
 
+def holds_variable(text: str) -> bool:
+    """Whether a text holds `${NAME}` or `%NAME%`, or begins with `$NAME`: nobody expanded it, and in a client's settings
+    nobody will."""
+    return re.search(r"\$\{|^\$[A-Za-z_]|%[A-Za-z_]+%", text) is not None
+
+
 def _expand_user(raw: str | Path) -> Path:
-    if "${" in str(raw):
+    if holds_variable(str(raw)):
         raise ValueError("a variable in it was not expanded")
     try:
         return Path(raw).expanduser()

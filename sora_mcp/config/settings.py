@@ -389,8 +389,8 @@ def _read(name: str, value: object) -> Any:
     except (ValueError, TypeError, AttributeError, OSError):  # the value is not quoted: it may be a key
         problem = f" cannot be used; allowed: {converter.allowed}. Its meaning: {metadata['description']}"
         message: Message = ("The value of ", variable_of(name), problem)
-        if "${" in str(value):
-            message = (variable_of(name), " holds ${…}: a variable in it was not expanded.")
+        if convert.holds_variable(str(value)):
+            message = (variable_of(name), " holds a variable that was not expanded: write out what it stands for.")
         raise NotConfigured(message, _RESTART) from None
 
 

@@ -27,11 +27,14 @@ def test_the_doctor_names_a_setting_that_cannot_be_used_and_looks_on(run: Run, s
     assert {"versions", "gateway"} <= {check["name"] for check in checks}
 
 
+@pytest.mark.parametrize("value", ["${HOME}/sora", "$HOME/sora", "%USERPROFILE%\\sora", "~/${X}"])
 @pytest.mark.parametrize("setting", ["HOME", "OUTPUT_DIR"])
-def test_a_variable_that_was_not_expanded_never_names_a_folder(run: Run, tmp_path: Path, setting: str) -> None:
-    done = run("create", "a boat", **{setting: "${HOME}/sora"})
+def test_a_variable_that_was_not_expanded_never_names_a_folder(
+    run: Run, tmp_path: Path, setting: str, value: str
+) -> None:
+    done = run("create", "a boat", **{setting: value})
     assert done.returncode == 2
-    assert f"SORA_{setting}" in done.stderr
+    assert f"SORA_{setting} holds a variable that was not expanded: write out what it stands for." in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
