@@ -78,7 +78,7 @@ class SourceType(click.types.StringParamType):
 
 _NOT_TEXT = (
     "{} holds bytes that are no text in the encoding of this shell's locale. Set LC_ALL to one with UTF-8, such as"
-    " C.UTF-8, or to the encoding that you type in. Nothing was sent."
+    " C.UTF-8, or to the encoding that you type in."
 )
 
 

@@ -81,6 +81,8 @@ def report_error(error: SoraError, *, as_json: bool, paid: bool, show: Callable[
         print_json(error_result(error, paid=paid, wording=FOR_SHELL).structured)
     elif show is not None:
         show()
+        if paid:
+            click.echo(OUTCOME_SENTENCES["not_submitted"], err=True)
     else:
         from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
 

@@ -17,8 +17,6 @@ from sora_mcp.core.tasks import quoted
 from sora_mcp.tools.argument_aliases import Argument, translate
 from sora_mcp.tools.arguments import MAX_CHARACTERS
 
-_NOTHING_SENT = "Nothing was submitted and nothing was charged."
-
 
 def replace_shorthands(options: dict[str, Any], settings: Settings) -> dict[str, str]:
     """Replace shorthands in `options` by the documented arguments; return the option typed for each argument.
@@ -34,7 +32,7 @@ def replace_shorthands(options: dict[str, Any], settings: Settings) -> dict[str,
         options["n_frames"] = _parse_seconds(seconds, settings)
     if options.get("prompt") == "-":
         if "-" in {options.get("actions"), options.get("inpaint_items")}:
-            raise click.UsageError(f"Standard input can be either the prompt or a file, not both. {_NOTHING_SENT}")
+            raise click.UsageError("Standard input can be either the prompt or a file, not both.")
         options["prompt"] = _read_prompt()
     size_options = {} if size is None else {"width": "--size", "height": "--size"}
     return size_options | ({} if seconds is None else {"n_frames": "--seconds"})
@@ -42,7 +40,7 @@ def replace_shorthands(options: dict[str, Any], settings: Settings) -> dict[str,
 
 def _check_exclusive(name: str, alternatives: str, options: dict[str, Any], *fields: str) -> None:
     if any(options.get(field) is not None for field in fields):
-        raise click.UsageError(f"Give either {name} or {alternatives}, not both. {_NOTHING_SENT}")
+        raise click.UsageError(f"Give either {name} or {alternatives}, not both.")
 
 
 def _parse_size(text: str, settings: Settings) -> tuple[int, int]:
@@ -52,7 +50,7 @@ def _parse_size(text: str, settings: Settings) -> tuple[int, int]:
     meaning = translate(Argument("size", text, limits), {"width"})
     hint = f"; {meaning.text}" if meaning else ""
     allowed = f"; allowed: {meaning.allowed}" if meaning and meaning.allowed else ""
-    message = f"{quoted(text, 40)} is not of the form 720x720{hint}{allowed}. {_NOTHING_SENT}"
+    message = f"{quoted(text, 40)} is not of the form 720x720{hint}{allowed}."
     raise click.BadParameter(message, param_hint="--size")
 
 
@@ -60,21 +58,19 @@ def _parse_seconds(text: str, settings: Settings) -> int:
     """Convert seconds to frames. Raise BadParameter unless they are whole frames of a length the upstream accepts."""
     if not re.fullmatch(r"\s*(\d{1,6}(\.\d{1,6})?|\.\d{1,6})\s*s?\s*", text):
         raise click.BadParameter(
-            f"{quoted(text, 40)} is not a number of seconds, such as 5 or 2.5. {_NOTHING_SENT}", param_hint="--seconds"
+            f"{quoted(text, 40)} is not a number of seconds, such as 5 or 2.5.", param_hint="--seconds"
         )
     seconds = Decimal(text.strip().rstrip("s").strip())
     frames = seconds * FPS
     limits = dialects.configured(settings).capabilities
     if not limits.any_length and frames not in limits.lengths:
         lengths = ", ".join(f"{each / FPS:g}" for each in sorted(limits.lengths))
-        message = f"no video here is {seconds} s long; allowed: {lengths}. {_NOTHING_SENT}"
+        message = f"no video here is {seconds} s long; allowed: {lengths}."
         raise click.BadParameter(message, param_hint="--seconds")
     if frames != int(frames) or not frames:
         below, above = max(1, int(frames)), int(frames) + 1
         neighbours = f"{below / FPS:.4g} s is {below} and {above / FPS:.4g} s is {above}"
-        message = (
-            f"{seconds} s is not a whole number of frames ({FPS} a second); {neighbours} (--n-frames). {_NOTHING_SENT}"
-        )
+        message = f"{seconds} s is not a whole number of frames ({FPS} a second); {neighbours} (--n-frames)."
         raise click.BadParameter(message, param_hint="--seconds")
     return int(frames)
 
@@ -82,15 +78,15 @@ def _parse_seconds(text: str, settings: Settings) -> int:
 def _read_prompt() -> str:
     """Read the prompt from stdin. Raise UsageError if it is empty or not text."""
     if sys.stdin is None or sys.stdin.closed:
-        raise click.UsageError(f"Standard input is closed: there is no prompt to read. {_NOTHING_SENT}")
+        raise click.UsageError("Standard input is closed: there is no prompt to read.")
     if is_terminal(sys.stdin):
         click.echo("Type the prompt, then Ctrl-D on a line of its own (Ctrl-Z on Windows).", err=True)
     data = sys.stdin.buffer.read(MAX_CHARACTERS + 1)
     if len(data) > MAX_CHARACTERS:
-        raise click.UsageError(f"Standard input is longer than {MAX_CHARACTERS} bytes. {_NOTHING_SENT}")
+        raise click.UsageError(f"Standard input is longer than {MAX_CHARACTERS} bytes.")
     prompt = _decode(data).replace("\r\n", "\n").strip()
     if not prompt:
-        raise click.UsageError(f"Standard input is empty: there is no prompt to read. {_NOTHING_SENT}")
+        raise click.UsageError("Standard input is empty: there is no prompt to read.")
     return prompt
 
 
@@ -103,4 +99,4 @@ def _decode(data: bytes) -> str:
             return data.decode(encoding)
         except (UnicodeDecodeError, LookupError):
             continue
-    raise click.UsageError(f"Standard input is not UTF-8 text. {_NOTHING_SENT}")
+    raise click.UsageError("Standard input is not UTF-8 text.")

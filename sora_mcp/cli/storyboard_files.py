@@ -15,8 +15,6 @@ from sora_mcp.cli.command_lines import option
 from sora_mcp.core.tasks import clean, quoted
 from sora_mcp.tools.arguments import MAX_CHARACTERS
 
-_NOTHING_SENT = "Nothing was submitted."
-
 
 def parse_beat(text: str) -> dict[str, str]:
     """Parse `TIME=TEXT` into a beat; TIME is a frame or seconds such as `2.5s`. Raise click's BadParameter."""
@@ -58,25 +56,23 @@ def read_file(path: str, name: str) -> FileList:
             text = file.read(MAX_CHARACTERS + 1)
         data = [] if len(text) > MAX_CHARACTERS else json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except _DuplicateKey as error:
-        raise click.BadParameter(f"{path}: {error} is given twice. {_NOTHING_SENT}", param_hint=param_hint) from None
+        raise click.BadParameter(f"{path}: {error} is given twice.", param_hint=param_hint) from None
     except json.JSONDecodeError as error:
         message = (
             f"{path}, line {error.lineno}, column {error.colno}: this is not JSON ({_describe_json_error(error)})."
         )
         raise click.BadParameter(message, param_hint=param_hint) from None
     except FileNotFoundError:
-        raise click.BadParameter(f"There is no file {path}. {_NOTHING_SENT}", param_hint=param_hint) from None
+        raise click.BadParameter(f"There is no file {path}.", param_hint=param_hint) from None
     except (OSError, UnicodeDecodeError, RecursionError):
         raise click.BadParameter(f"{path} cannot be read as a text file.", param_hint=param_hint) from None
     except ValueError:
         raise click.BadParameter(f"{path} holds a number of thousands of digits.", param_hint=param_hint) from None
     if len(text) > MAX_CHARACTERS:
-        message = f"{path} is longer than {MAX_CHARACTERS} characters. {_NOTHING_SENT}"
+        message = f"{path} is longer than {MAX_CHARACTERS} characters."
         raise click.BadParameter(message, param_hint=param_hint)
     if isinstance(data, dict) and name in data and (other_names := [clean(key, 40) for key in data if key != name]):
-        message = (
-            f"{path} holds more than {name} ({', '.join(other_names)}): only {name} would be read. {_NOTHING_SENT}"
-        )
+        message = f"{path} holds more than {name} ({', '.join(other_names)}): only {name} would be read."
         raise click.BadParameter(message, param_hint=param_hint)
     items = data.get(name) if isinstance(data, dict) else data
     if not isinstance(items, list):

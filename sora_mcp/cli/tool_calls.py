@@ -99,7 +99,7 @@ class _Invocation(Struct):
         """Read the options into this call; return its settings. Raise click.UsageError."""
         self._read_follow_up(options)
         if self.picture is not None and tools.TABLE[self.tool].board is not None and not options.get("dry_run"):
-            raise click.UsageError("--board goes with --dry-run: it draws a plan. Nothing was submitted.")
+            raise click.UsageError("--board goes with --dry-run: it draws a plan.")
         if self.paid:
             self.shorthands = replace_shorthands(options, settings)
         for key in ("actions", "inpaint_items"):
@@ -138,7 +138,7 @@ class _Invocation(Struct):
         variant_count = int(variants) if self.paid and variants.isdecimal() and len(variants) < 4 else 1
         for variant in range(1, variant_count + 1):
             if path := self.follow_up.file_for(variant, variant_count):
-                check_new(path, "Nothing was submitted and nothing was charged." if self.paid else "Nothing was saved.")
+                check_new(path, "" if self.paid else "Nothing was saved.")
         if self.paid and self.follow_up.out is None and not self.arguments.get("dry_run"):
             check_folder(
                 settings.output_dir, AskUser(("check ", Setting("output_dir"))), Do("Or name a file with --out.")
@@ -227,14 +227,14 @@ def _collect_arguments(options: dict[str, Any], settings: Settings) -> Settings:
     """
     if options.get("beats"):
         if options.get("actions") is not None:
-            raise click.UsageError("Give either --action or --actions, not both. Nothing was submitted.")
+            raise click.UsageError("Give either --action or --actions, not both.")
         options["actions"] = [storyboard_files.parse_beat(beat) for beat in options["beats"]]
     images, sources = options.pop("images", ()), options.pop("sources", ())
     options.pop("beats", None)
     for path in filter(has_surrogates, (*images, *sources)):
         raise click.UsageError(
             f"The name of {json.dumps(path)} is no text in UTF-8: rename it, or make a link to it (ln -s) with another "
-            "name. Nothing was submitted."
+            "name."
         )
     for image in images:
         if "://" not in image and not _is_path(image):
@@ -264,7 +264,7 @@ def _parse_source(text: str) -> dict[str, str]:
 
 
 def _missing_file_error(path: str, name: str) -> click.BadParameter:
-    return click.BadParameter(f"There is no file {quoted(path, 80)}. Nothing was submitted.", param_hint=name)
+    return click.BadParameter(f"There is no file {quoted(path, 80)}.", param_hint=name)
 
 
 def _absolute(text: str) -> str:

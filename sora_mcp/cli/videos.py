@@ -46,7 +46,7 @@ _IMAGE = click.Option(
 
 def _require_two_sources(_ctx: click.Context, _param: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
     if len(sources) != 2:
-        raise click.UsageError(f"It takes two sources, and you named {len(sources) or 'none'}. Nothing was submitted.")
+        raise click.UsageError(f"It takes two sources, and you named {len(sources) or 'none'}.")
     return sources
 
 

@@ -328,8 +328,7 @@ def _list(separator: str, read_one: Callable[[Any], Any]) -> Converter:
 
 
 def holds_variable(text: str) -> bool:
-    """Whether a text holds `${NAME}` or `%NAME%`, or begins with `$NAME`: nobody expanded it, and in a client's settings
-    nobody will."""
+    """Whether a text holds `${NAME}` or `%NAME%`, or begins with `$NAME`, and nobody expanded it."""
     return re.search(r"\$\{|^\$[A-Za-z_]|%[A-Za-z_]+%", text) is not None
 
 

@@ -149,7 +149,7 @@ def test_two_videos_are_blended(shell: Shell) -> None:
         (("storyboard", "--action", "0=a", "--action", "3=b"), 2, "0, 90"),
         (("storyboard", "--action", "0s=a", "--action", "3=b", "--dry-run"), 2, '"0s", "3s"'),
         (("create", "x" * 10_001), 2, "SORA_MAX_PROMPT_LENGTH"),
-        (("storyboard", "--actions", "nowhere.json"), 2, "There is no file nowhere.json. Nothing was submitted"),
+        (("storyboard", "--actions", "nowhere.json"), 2, "There is no file nowhere.json.\nNothing was submitted"),
         (("remix", "task_unknown", "x"), 3, "task_unknown"),
         (("get", "task_unknown"), 3, "task_unknown"),
         (("get", "../x"), 2, "is not an id"),

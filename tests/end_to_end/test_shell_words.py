@@ -15,6 +15,7 @@ import anyio
 import pytest
 from bench import ACCEPTED, COMMAND, Run
 from bench import environment as settings_of
+from calls import NOTHING_SENT
 from fault_gateway import CREATE, FaultGateway, Hold
 from terminals import read_terminal
 
@@ -23,7 +24,7 @@ from terminals import read_terminal
 def test_a_source_that_is_meant_as_a_file_and_is_not_there_is_said_to_be_missing(run: Run, source: str) -> None:
     done = run("blend", source, "last")
     assert done.returncode == 2
-    assert f'There is no file "{source}". Nothing was submitted.' in done.stderr
+    assert f'There is no file "{source}".\nNothing was submitted and nothing was charged.\n' in done.stderr
     assert "inpaint_items" not in done.stderr
 
 
@@ -228,3 +229,24 @@ def test_a_picture_is_not_written_to_a_file_of_another_kind(run: Run, tmp_path: 
         refused.stderr.split()
     )
     assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("remix",),
+        ("create", "x", "--image", "nowhere.png"),
+        ("create", "x", "--seconds", "soon"),
+        ("create", "x", "--out", "/nowhere/x.mp4"),
+        ("storyboard", "--actions", "nowhere.json"),
+        ("blend", "last"),
+        ("batch",),
+    ],
+    ids=str,
+)
+def test_a_misused_paid_command_says_once_that_nothing_was_submitted(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stderr.count("Nothing was"), done.stderr.splitlines()[-1]) == (2, 1, NOTHING_SENT)
+    if arguments != ("batch",):
+        message = json.loads(run(*arguments, "--json").stdout)["error"]["message"]
+        assert (message.count("Nothing was"), message.endswith(f" {NOTHING_SENT}")) == (1, True), message
