@@ -39,7 +39,7 @@ class ClientCompatibility:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _has_session(scope):
+        if has_session(scope):
             send = _SessionResponse(scope, receive, send).send
         if scope["method"] == "GET":
             # No events are stored, so a new stream is opened instead; the SDK would send no response.
@@ -115,7 +115,7 @@ def _error(status: int, code: int, message: str) -> JSONResponse:
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status)
 
 
-def _has_session(scope: Mapping[str, Any]) -> bool:
+def has_session(scope: Mapping[str, Any]) -> bool:
     """Return whether a request belongs to a session; the era without sessions uses 404 for other things."""
     headers = dict(scope["headers"])
     return _SESSION in headers and headers.get(_VERSION) in _SESSION_VERSIONS

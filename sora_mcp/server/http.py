@@ -19,6 +19,7 @@ from sora_mcp.server.compatibility import ClientCompatibility
 from sora_mcp.server.draining import Draining
 from sora_mcp.server.monitoring import AccessLog
 from sora_mcp.server.owner_limits import OpenRequests, OwnerSessions, session_closer
+from sora_mcp.server.request_ids import RequestIds
 from sora_mcp.server.surface import SoraServer
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class HttpApp:
         """The open connections: maintained by the listener, counted by `/metrics`."""
         own_routes = monitoring.routes(server, self.connections, has_authentication=authentication is not None)
         manager = StreamableHTTPSessionManager(server, max_request_body_size=MAX_MESSAGE_BYTES)  # hosts: _HostCheck
-        endpoint: ASGIApp = explain_413(manager.handle_request)
+        request_ids = RequestIds(manager.handle_request)
+        server.middleware.insert(0, request_ids.follow)  # outermost: whatever may take long comes after it
+        endpoint: ASGIApp = explain_413(request_ids)
         close = session_closer(endpoint)
         if settings.ledger_url is not None:
             from sora_mcp.server.sessions import Sessions  # noqa: PLC0415 - not needed for one server
