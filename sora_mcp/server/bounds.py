@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 from msgspec import Struct
+from starlette.requests import ClientDisconnect
 
 from sora_mcp import tools
 from sora_mcp.core.errors import InvalidInput, Problem
@@ -126,16 +127,18 @@ def explain_413(app: App, max_bytes: int = MAX_MESSAGE_BYTES) -> App:
 async def read_ahead(receive: Receive, on_chunk: Callable[[int], None] = lambda _: None) -> tuple[bytes, Receive]:
     """Read a body. Return it (empty if it is too long), and a `receive` that replays it.
 
-    `on_chunk` is called with the length of each part.
+    `on_chunk` is called with the length of each part. Raise ClientDisconnect if the body ends early.
     """
     body = bytearray()  # one buffer, however small the parts are
     message: Message = {"type": "http.request", "more_body": True}
     while message.get("more_body", False) and len(body) <= MAX_MESSAGE_BYTES:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         part = message.get("body", b"")
         on_chunk(len(part))
         body += part
-    is_replayed, content = message["type"] != "http.request", bytes(body)
+    is_replayed, content = False, bytes(body)
 
     async def replay() -> Message:
         nonlocal is_replayed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -96,7 +97,8 @@ class HttpApp:
         self._app = AccessLog(_HostCheck(app, settings), {MCP_PATH, *(each.path for each in own_routes)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        with suppress(ClientDisconnect):  # while it was sending: nobody is left to answer
+            await self._app(scope, receive, send)
 
     async def shutdown(self) -> None:
         """Finish the calls in progress, then end everything that would never end by itself."""

@@ -37,7 +37,8 @@ class _Head(msgspec.Struct):
 
 
 class RequestIds:
-    """Wraps the SDK's endpoint: refuses a request whose id belongs to another one that is in progress."""
+    """Wraps the SDK's endpoint: refuses a request whose id belongs to another one that is in progress, and skips a
+    message whose client disconnects while it sends it. Raise ClientDisconnect for that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -36,7 +36,7 @@ HELLO = json.dumps(
 ).encode()
 
 
-def head(address: str, length: int = len(HELLO)) -> bytes:
+def head(address: str, *headers: str, length: int = len(HELLO)) -> bytes:
     parts = urlsplit(address)
     lines = [
         f"POST {parts.path} HTTP/1.1",
@@ -44,6 +44,7 @@ def head(address: str, length: int = len(HELLO)) -> bytes:
         "Content-Type: application/json",
         "Accept: application/json, text/event-stream",
         f"Content-Length: {length}",
+        *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -172,3 +173,19 @@ async def test_bodies_of_strangers_that_never_come_lock_nobody_out(tmp_path: Pat
                 with socket.create_connection((parts.hostname, parts.port), timeout=5) as another:
                     another.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     assert another.recv(12) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28"])
+async def test_clients_that_disconnect_while_they_send_leave_nothing_in_the_log(
+    environment: dict[str, str], version: str
+) -> None:
+    """As they do whenever a call is cancelled early."""
+    with anyio.fail_after(60):
+        async with over_http(environment, COMMAND) as (address, process):
+            start = head(address, f"MCP-Protocol-Version: {version}")
+            for said in (start, start + HELLO[:20]):
+                with idle(address, 5, said):
+                    pass
+            async with Client(address) as client:
+                await client.list_tools()
+            assert await end(process) == []
