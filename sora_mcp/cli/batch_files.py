@@ -18,6 +18,8 @@ from msgspec.structs import replace
 from pydantic import AfterValidator, BeforeValidator, create_model
 from pydantic_core import PydanticCustomError
 
+from sora_mcp.cli.command_lines import command
+from sora_mcp.cli.videos import command_for
 from sora_mcp.core.batches import BatchLine, digest_of, key_of_name, keys_of_unnamed
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
@@ -152,7 +154,7 @@ def _parse_request(number: int, text: str, limits: Capabilities) -> Request:
     """Parse the request of a line; its key is filled in later. Raise InvalidInput."""
     fields = _parse_object(text)
     tool = _find_tool(fields)
-    arguments = parse(_arguments_model(tool), fields, limits)
+    arguments = parse(_arguments_model(tool), fields, limits, _format_tool)
     if blank := blank_items(fields):
         raise InvalidInput(blank)
     if arguments.dry_run:
@@ -162,6 +164,12 @@ def _parse_request(number: int, text: str, limits: Capabilities) -> Request:
         mode="json", exclude_defaults=True, exclude={"name", "operation", "dry_run", "allow_duplicate"}
     )
     return Request(number, name, tool, arguments, BatchLine("", "", digest_of(tool, explicit_arguments)))
+
+
+def _format_tool(tool: str, field: str) -> str:
+    """Return how another tool with one of its arguments is written: as a line, or as the command for what is free."""
+    operation = next((name for name, each in TOOLS.items() if each == tool), None)
+    return f'"operation": "{operation}" with {field}' if operation else f"`{command(command_for(tool))}`"
 
 
 def _parse_object(text: str) -> dict[str, Any]:
@@ -195,7 +203,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reject_constant(text: str) -> float:
-    raise _error(f"{text} is not a number")
+    raise _error(f"{text} is not JSON", "a number")
 
 
 def _find_tool(fields: Mapping[str, Any]) -> str:

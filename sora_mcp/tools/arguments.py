@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -43,17 +43,23 @@ SURROGATE_MARK = "\uffff"
 """A noncharacter that replaces a lone surrogate if a JSON parser would reject it."""
 
 
-def parse(model: type[M], arguments: object, limits: Capabilities | None = None) -> M:
+def parse(
+    model: type[M],
+    arguments: object,
+    limits: Capabilities | None = None,
+    format_tool: Callable[[str, str], str] | None = None,
+) -> M:
     """Return the validated arguments. Raises InvalidInput, which names every problem and what is allowed instead.
 
     With `limits`, which hold the allowed sizes and lengths, values of other APIs are translated into those.
+    `format_tool`: see `Argument`.
     """
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidInput([Problem("arguments", "are not an object", "named arguments")])
     try:
         parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
-        raise InvalidInput(_problems(error.errors(include_url=False), model, limits)) from None
+        raise InvalidInput(_problems(error.errors(include_url=False), model, limits, format_tool)) from None
     if problems := list(_unsendable(parsed.model_dump(), model)):
         raise InvalidInput(problems)
     return parsed
@@ -176,7 +182,12 @@ def _unsendable(value: object, model: type[BaseModel], location: tuple[int | str
         yield Problem(_path(location), "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
-def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabilities | None) -> list[Problem]:
+def _problems(
+    errors: list[ErrorDetails],
+    model: type[BaseModel],
+    limits: Capabilities | None,
+    format_tool: Callable[[str, str], str] | None,
+) -> list[Problem]:
     """Return each problem once: for list items, at the first that has it; the allowed values at their first mention.
     An argument is not missing if another one was meant for it."""
     schema = emit(model, describe=False)
@@ -191,6 +202,8 @@ def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabi
         if error_type == "extra_forbidden":
             accepts = partial(_accepts, _model_at(model, location[:-1]), limits)
             argument = Argument(clean(str(location[-1]), 40), details["input"], limits, accepts)
+            if format_tool is not None:
+                argument = replace(argument, format_tool=format_tool)
             problem, target = _unknown(path, argument, _node_at(schema, location[:-1]))
             meant.add((place, target))
             problem = replace(problem, allowed="" if problem.allowed in mentioned else problem.allowed)

@@ -130,6 +130,9 @@ def test_every_bad_line_is_named_and_what_is_right_instead(tmp_path: Path) -> No
         b"[" * 100_000,
         b'{"width": ' + b"9" * 5000 + b"}",
         b"{'prompt': 'fox'}",
+        b'{"prompt": "fox", "beats": []}',
+        b'{"prompt": "fox", "task_id": "task_1"}',
+        b'{"prompt": "fox", "wait": true}',
     ]
     said = wrong(tmp_path, b"\n".join(content))
     assert set(said) == set(range(2, len(content) + 1))
@@ -141,7 +144,7 @@ def test_every_bad_line_is_named_and_what_is_right_instead(tmp_path: Path) -> No
         6: "did you mean storyboard?",
         7: "create, storyboard, remix, blend",
         8: "twice",
-        9: "NaN",
+        9: "NaN is not JSON; allowed: a number",
         10: "UTF-8",
         11: "half a character",
         12: "--dry-run",
@@ -150,6 +153,9 @@ def test_every_bad_line_is_named_and_what_is_right_instead(tmp_path: Path) -> No
         16: "200 characters",
         17: "nested",
         19: "not JSON",
+        20: 'use "operation": "storyboard" with actions for beats',
+        21: 'use "operation": "remix" with source_generation_id to change a finished video',
+        22: "use `sora-mcp get` to wait",
     }
     assert {number: each for number, each in words.items() if each not in said[number]} == {}
 
