@@ -92,7 +92,7 @@ class PrivateFile:
                 yield document
                 replace(self.path, serialize(document))
         except LockTimeout:
-            raise self.problem("cannot be locked: another process holds it", "Try again.") from None
+            raise self.problem("cannot be locked: another process has locked it", "Try again.") from None
         except OSError as error:
             raise self.problem(f"cannot be written ({error.strerror})") from None
 

@@ -64,7 +64,7 @@ def test_a_transaction_that_failed_leaves_nothing_behind_on_its_connection(conne
         db.execute("INSERT INTO written VALUES (?) RETURNING what", ["one"]).fetchone()
 
     for _ in range(8):  # psycopg prepares a statement that it has seen five times
-        with held(url), pytest.raises(FileProblem, match="another process holds it"):
+        with held(url), pytest.raises(FileProblem, match="another process has locked it"):
             write(connections, work)
         write(connections, work)
     assert written(url) == ["one"] * 8

@@ -118,7 +118,7 @@ async def test_nothing_is_submitted_and_that_is_said_however_many_are_followed(
         with held(tmp_path):
             refused = await use(client, "create_video", prompt="one more")
         assert refused["outcome"] == "not_submitted"
-        assert "another process holds it" in refused["error"]["message"]
+        assert "another process has locked it" in refused["error"]["message"]
         assert refused["error"]["retryable"] is True
         await use(client, "list_videos")
     assert len(gateway.creates()) == 12
@@ -144,7 +144,7 @@ async def test_of_many_creates_at_once_each_is_refused_in_time_and_none_is_sent_
                 for number in range(many):
                     calls.start_soon(one, number)
                 await some.wait()
-        assert all("another process holds it" in each["error"]["message"] for each in refused)
+        assert all("another process has locked it" in each["error"]["message"] for each in refused)
         await use(client, "list_videos")
     assert len(gateway.creates()) == 1 + many - len(refused)
 

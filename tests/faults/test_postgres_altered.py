@@ -18,9 +18,9 @@ from sora_mcp.ledger.postgres.engine import PostgresLedger
 
 pytestmark = pytest.mark.anyio
 
-NOT_AS_IT_WAS = "is not as it was made"
-OF_OTHERS = "or has lost its own table ledger_schema"
-MAY_NOT = "its user may not do what is needed"
+NOT_AS_IT_WAS = "The ledger in PostgreSQL was changed"
+OF_OTHERS = "or its table ledger_schema is missing"
+MAY_NOT = "its user lacks a privilege"
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_the_doctor_breaks_on_nothing_that_was_changed(cluster: Cluster, run: Ru
         cluster.sql(made.change, database_name(url))
         found = run("doctor", LEDGER_URL=url)
         assert found.stderr == "", made.change
-        assert "DELETE" not in made.change or "it has lost what stood in its table ledger_schema" in found.stdout
+        assert "DELETE" not in made.change or "its table ledger_schema is empty" in found.stdout
         cluster.sql(made.back, database_name(url))
     assert "✓ ledger:" in run("doctor", LEDGER_URL=url).stdout
 
@@ -131,7 +131,7 @@ async def test_a_sequence_that_stands_behind_its_rows_is_named(
     async with connect(ledger_url=url) as client:
         assert (await create(client, "fly man"))["outcome"] == "accepted"
         cluster.sql("ALTER TABLE videos ALTER number RESTART WITH 1", database_name(url))
-        await assert_refused(client, "a sequence stands behind the rows of its table")
+        await assert_refused(client, "a sequence is behind the rows of its table")
     assert len(gateway.creates()) == 1
 
 
@@ -188,6 +188,6 @@ async def test_parameters_that_cannot_be_used_are_named_as_what_is_wrong(
     url = cluster.database()
     address = f"postgresql://sora@/{database_name(url)}?" if "host=" in parameters else f"{url}?"
     async with connect(ledger_url=address + parameters) as client:
-        refused = await assert_refused(client, "a parameter of its address has a value that cannot be used")
+        refused = await assert_refused(client, "a parameter in its address has an invalid value")
     assert not refused["error"]["retryable"]
     assert gateway.creates() == []

@@ -63,7 +63,7 @@ async def test_who_reads_a_table_that_is_held_is_told_so(cluster: Cluster) -> No
         request_id = await begin(ledger)
         with closing(psycopg.connect(url)) as administrator:
             administrator.execute("LOCK TABLE videos IN ACCESS EXCLUSIVE MODE")
-            with anyio.fail_after(15), pytest.raises(LedgerBusy, match="another process holds it"):
+            with anyio.fail_after(15), pytest.raises(LedgerBusy, match="another process has locked it"):
                 await row(ledger, request_id)
         assert (await row(ledger, request_id)).state == "sending"
 

@@ -293,7 +293,7 @@ class PostgresLedger(Paying, Following, Reading):
             return writer
         if writer is not None:
             self._presence.report_lost(writer)
-        raise _LockLost("it has no connection left for this server's lock, or lost it just now")
+        raise _LockLost("it has no free connection for this server's lock, or has just lost it")
 
     def _check_structure(self, db: Database) -> None:
         db.execute("SELECT 1")

@@ -11,22 +11,22 @@ from sora_mcp.core.advice import Advice, AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.transactions import LedgerBusy
 
-NO_PERMISSION = "its user may not do what is needed: let it own the database"
+NO_PERMISSION = "its user lacks a privilege: make that user the owner of the database"
 _REASONS = {
-    "23505": "a number is given out that is taken: a sequence stands behind the rows of its table",
+    "23505": "a sequence is behind the rows of its table, so that it gave a number twice",
     "25006": "it is read-only",
     "3F000": "its user has no schema to create tables in: see search_path",
     "42501": NO_PERMISSION,
     "55000": "it is a standby, and is read-only",
     "53100": "the disk is full",
-    "53300": "it has no connection left",
-    "55P03": "another process holds it",
+    "53300": "it has no free connection",
+    "55P03": "another process has locked it",
     "57014": "it takes too long to answer",
 }
 _CLASS_REASONS = {
     "08": "the connection was lost",
-    "53": "it lacks a resource",
-    "57": "it is being shut down, or started",
+    "53": "it has run out of a resource",
+    "57": "it is starting up or shutting down",
 }
 _NOT_REACHED = "it cannot be reached"
 _ALTERED_CODES = frozenset(("42P01", "42703", "42883", "42804", "42809", "42P10", "23502", "22001", "21000"))
@@ -64,23 +64,23 @@ _CONNECTION_REASONS = (
             "configuration parameter",
             "command-line argument",
         ),
-        "a parameter of its address has a value that cannot be used",
+        "a parameter in its address has an invalid value",
         AccessRefused,
     ),
-    (("not in hot standby", "is not read-only"), "it is not what target_session_attrs asks for", AccessRefused),
-    (("is read-only", "in hot standby"), "none of its servers can be written to now", Unavailable),  # while it moves
+    (("not in hot standby", "is not read-only"), "it does not match target_session_attrs", AccessRefused),
+    (("is read-only", "in hot standby"), "none of its servers accepts writes now", Unavailable),  # while it moves
     (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _CLASS_REASONS["08"], Unavailable),
-    (("too many", "slots"), "it has no connection left", Unavailable),
+    (("too many", "slots"), "it has no free connection", Unavailable),
     (("password", "authentication", "role "), "it does not accept this user and password", AccessRefused),
-    (("does not support SSL",), "it does not offer the TLS that sslmode asks for", AccessRefused),
-    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", AccessRefused),
-    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", AccessRefused),
-    (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started", Unavailable),
+    (("does not support SSL",), "it does not offer TLS, which sslmode requires", AccessRefused),
+    (("certificate",), "a certificate cannot be verified, or was not accepted: see sslrootcert", AccessRefused),
+    (("SSL", "TLS", "encryption", "pg_hba"), "it does not accept this user this way: see sslmode", AccessRefused),
+    (("starting up", "shutting down", "not accepting", "recovery"), "it is starting up or shutting down", Unavailable),
     (("permission", "privilege"), "its user may not connect to that database", AccessRefused),
     (("does not exist",), "there is no such database", AccessRefused),
-    (("resolve", "translate host"), "its host is not known", Unavailable),
+    (("resolve", "translate host"), "its host name cannot be resolved", Unavailable),
     (("timeout",), "it does not answer", Unavailable),
-    (("FATAL",), "it refuses the connection: user, password, database or the number of connections", Unavailable),
+    (("FATAL",), "it refuses the connection: check the user, password, database and connection limit", Unavailable),
 )
 """Texts of refused connections, in English since libpq gives no code, our words for them, and the error to raise."""
 
@@ -114,8 +114,8 @@ class Altered(FileProblem):
 
     def __init__(self) -> None:
         super().__init__(
-            "The ledger in PostgreSQL is not as it was made: a table, or a part of one, was dropped, renamed or "
-            "changed, its user does not see it any more, or an empty database stands in its place.",
+            "The ledger in PostgreSQL was changed: a table or a part of one was dropped, renamed or altered, its user "
+            "can no longer see it, or an empty database has taken its place.",
             AskUser("put back what is missing, or restore the database from a backup; until then nothing is submitted"),
         )
 
@@ -135,8 +135,8 @@ def problem_from(error: psycopg.Error) -> FileProblem:
     if code in _ALTERED_CODES:
         return Altered()
     if code in _NAME_TAKEN_CODES:
-        return AccessRefused("it holds tables of something else, or has lost its own table ledger_schema")
-    return Unavailable(_REASONS.get(code) or _CLASS_REASONS.get(code[:2]) or "it does not take what is written")
+        return AccessRefused("it contains tables of another program, or its table ledger_schema is missing")
+    return Unavailable(_REASONS.get(code) or _CLASS_REASONS.get(code[:2]) or "it rejects what is written")
 
 
 def is_transient(error: psycopg.Error) -> bool:

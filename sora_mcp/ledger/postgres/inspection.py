@@ -55,7 +55,7 @@ def _inspect(connection: Connection) -> Inspection:
     if has_videos and not has_schema:
         raise Unsuitable("it holds a table videos of something else", "make a database of its own")
     if has_videos and not versions:
-        raise Unsuitable("it has lost what stood in its table ledger_schema", "restore the database from a backup")
+        raise Unsuitable("its table ledger_schema is empty", "restore the database from a backup")
     migrations.check_schema_is_visible(connection)
     if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_create):
         raise Unsuitable("its user may not write there", "let that user own the database")

@@ -292,7 +292,7 @@ def _unusable_message(path: Path, reason: str) -> tuple[str, LocalText, str]:
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 _SQLITE_REASONS: dict[int | None, str] = {
-    sqlite3.SQLITE_BUSY: "another process holds it",
+    sqlite3.SQLITE_BUSY: "another process has locked it",
     sqlite3.SQLITE_READONLY: "it is read-only",
     sqlite3.SQLITE_PERM: "no permission",
     sqlite3.SQLITE_FULL: "the disk is full",
