@@ -6,17 +6,19 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
 import mcp_types as types
 import pytest
-from bench import COMMAND, environment, killed_on_failure
+from bench import COMMAND, environment, killed_on_failure, over_http
 from documentation import block, blocks
-from fault_gateway import CREATE, FaultGateway, says
+from fault_gateway import CREATE, FaultGateway, fault_gateway, says
 from mcp import Client
 
 from sora_mcp.config.settings import Settings
@@ -130,6 +132,30 @@ def test_the_automation_example_runs_as_written(
     done = automation(environment, prompt)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(shown, done.stdout)
+
+
+@pytest.mark.anyio
+async def test_the_automation_example_ends_where_the_server_has_lost_the_video(tmp_path: Path) -> None:
+    job = {"id": "video_1", "object": "video", "status": "queued", "progress": 0}
+    with anyio.fail_after(60):
+        async with fault_gateway() as gateway:
+            gateway.on("POST", "/v1/videos", says(job))
+            gateway.on("GET", "/v1/videos", says({"detail": "Video not found"}, 404))
+            environ = environment(tmp_path, gateway, DIALECT="videos:vllm-omni")
+            async with over_http(environ) as (address, _):
+                example = block("python").replace("http://127.0.0.1:8000/mcp", address)
+                async with await anyio.open_process([sys.executable, "-c", example]) as process:
+                    while process.returncode is None:
+                        with (
+                            suppress(sqlite3.Error),
+                            closing(sqlite3.connect(tmp_path / "home/ledger.sqlite3")) as db,
+                            db,
+                        ):
+                            db.execute("UPDATE videos SET missed_since = missed_since - 700, not_before = NULL")
+                        with anyio.move_on_after(0.1):
+                            await process.wait()
+                    assert process.stdout is not None
+                    assert (await process.stdout.receive()).startswith(b"lost ")
 
 
 @pytest.mark.anyio
