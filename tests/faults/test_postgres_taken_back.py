@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import replace
@@ -101,25 +103,45 @@ async def test_a_copy_of_its_files_is_put_back(lone: Cluster, gateway: FaultGate
     assert len(gateway.creates()) == 3
 
 
+@asynccontextmanager
+async def dump_to_put_back(cluster: Cluster, name: str) -> AsyncIterator[None]:
+    """A dump of a database that three servers use; it is put back over it on leaving."""
+    cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+    cluster.sql(f"CREATE DATABASE backup TEMPLATE {name}")
+    cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    idle = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle'"  # noqa: S608
+    held = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({idle})"  # noqa: S608
+    with anyio.fail_after(20):
+        while cluster.sql(held) != [(3,)]:  # noqa: ASYNC110 - they come back
+            await anyio.sleep(0.05)
+    yield
+    cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
+    cluster.sql(f"ALTER DATABASE backup RENAME TO {name}")
+
+
 async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
     url = cluster.database()
-    name = database_name(url)
     async with three_servers(tmp_path, gateway, url) as servers:
-        cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
-        cluster.sql(f"CREATE DATABASE backup TEMPLATE {name}")
-        cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        idle = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle'"  # noqa: S608
-        held = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({idle})"  # noqa: S608
-        with anyio.fail_after(20):
-            while cluster.sql(held) != [(3,)]:  # noqa: ASYNC110 - they come back
-                await anyio.sleep(0.05)
-        await pay(servers[1], "fly man")
-        for server in servers:
-            await server.use("list_videos")
-        cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
-        cluster.sql(f"ALTER DATABASE backup RENAME TO {name}")
+        async with dump_to_put_back(cluster, database_name(url)):
+            await pay(servers[1], "fly man")
+            for server in servers:
+                await server.use("list_videos")
         await assert_all_notice_it(servers)
+    assert len(gateway.creates()) == 3
+
+
+async def test_a_server_that_was_stopped_notices_the_dump_that_was_put_back_meanwhile(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    """It never saw what was paid for after the dump."""
+    url = cluster.database()
+    async with three_servers(tmp_path, gateway, url) as servers:
+        async with dump_to_put_back(cluster, database_name(url)):
+            os.kill(servers[2].pid, signal.SIGSTOP)
+            await pay(servers[1], "another")
+        os.kill(servers[2].pid, signal.SIGCONT)
+        await assert_it_is_noticed(servers[2], TAKEN_BACK)
     assert len(gateway.creates()) == 3
 
 

@@ -58,12 +58,15 @@ _IS_WHOLE = (
 )
 """Whether the triggers and unique indexes exist that caps and one-time answers rely on: a restore creates them last.
 And whether a crash leaves the tables as they are: it empties those that are unlogged."""
+_TABLE = "(SELECT oid FROM pg_database WHERE datname = current_database()) || '.' || 'videos'::regclass::oid"
+"""The identity of the table: a dump is restored into another one."""
 _PRECONDITIONS = (
     f"SELECT CASE WHEN {_IS_WHOLE} THEN (SELECT oldest FROM ledger_schema) END,"  # noqa: S608 - our own text
     f" ARRAY({DEAD_SENDERS}), {IS_LOCKED.format(key='?::bit(64)::bigint')},"
     " (EXISTS (SELECT 1 FROM videos WHERE number = ? AND request_id = ?) OR ? = 0)"
     " AND (EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?) OR ? = 0)"
-    " AND (EXISTS (SELECT 1 FROM videos WHERE request_id = ?) OR ? = ''),"
+    " AND (EXISTS (SELECT 1 FROM videos WHERE request_id = ?) OR ? = '')"
+    f" AND ? IN ('', {_TABLE}), {_TABLE},"
     " newest.number, newest.request_id, has_table_privilege('videos', 'UPDATE'), "
 )
 _LOG = (
@@ -91,6 +94,8 @@ class _LockLost(Unavailable):
 class _Position(Struct, frozen=True):
     """Where this server last wrote, so that it notices if the database was restored to an earlier state."""
 
+    table: str
+    """The table's identity, or an empty text before the first look."""
     history: tuple[int, str]
     """Number and request id of the newest change of a state that was read."""
     timeline: str | None
@@ -122,7 +127,7 @@ class PostgresLedger(Paying, Following, Reading):
         self._threads = anyio.CapacityLimiter(MAX_CONCURRENT)
         self._background_limiter = anyio.CapacityLimiter(MAX_CONCURRENT // 2)
         self._presence = Presence(self._connections.connect, self._reject_unsent_in_background)
-        self._position = _Position((0, ""), None, "0/0")
+        self._position = _Position("", _NO_ROW, None, "0/0")
         self._log_is_shown = True
         self._unsent: dict[str, float] = {}
         """Requests that may be recorded as *sending* although their callers got an error, and since when."""
@@ -265,12 +270,13 @@ class PostgresLedger(Paying, Following, Reading):
             position.history[0],
             request,
             request,
+            position.table,
         ]
         values += [position.written] if self._log_is_shown else [position.timeline, position.written]
         cursor = db.execute(_PRECONDITIONS_BY_LOG if self._log_is_shown else _PRECONDITIONS_WITHOUT_LOG, values)
 
         def read() -> Preconditions:
-            oldest, abandoned, is_locked, has_all, number, changed, may_record, *log = cursor.fetchone()
+            oldest, abandoned, is_locked, has_all, table, number, changed, may_record, *log = cursor.fetchone()
             timeline, is_behind, written, is_copied = log
             if oldest is None:
                 raise Altered
@@ -279,7 +285,7 @@ class PostgresLedger(Paying, Following, Reading):
             has_moved = position.timeline not in {None, timeline}
             if not has_all or (has_moved and not position.is_copied) or (is_behind and not has_moved):
                 raise Reverted
-            self._position = _Position((number or 0, changed or ""), timeline, written, is_copied)
+            self._position = _Position(table, (number or 0, changed or ""), timeline, written, is_copied)
             return Preconditions(
                 abandoned, partial(self._locked_writer, writer, is_locked=is_locked, may_record=may_record)
             )
