@@ -17,6 +17,8 @@ import stamina
 from bench import ACCEPTED, ERAS, KEY, RUNNING, Connect, Era, Run, environment
 from downloads import Reach
 from fault_gateway import CREATE, FaultGateway, fault_gateway
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from ledgers import STORES, OpenLedger, Store, in_file
 from mcp import Client
 from mcp.client.session import ElicitationFnT
@@ -32,6 +34,9 @@ from sora_mcp.server.surface import SoraServer
 
 if TYPE_CHECKING:
     from signed_links import LinkServer
+
+hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("busy")  # the machine may be busy: how long an example takes says nothing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -36,10 +36,10 @@ Reason = Literal[
 
 _MESSAGES: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "unreadable": ("cannot be read as a video.", Do("Download it again.")),
-    "empty": ("holds no video that can be shown.", Do("Get the video again.")),
-    "no_film": ("holds sound but no pictures.", Do("Get the video again.")),
+    "empty": ("holds no video that can be shown.", Do("Download it again.")),
+    "no_film": ("holds sound but no pictures.", Do("Download it again.")),
     "encrypted": ("is encrypted, so its pictures cannot be seen here.",),
-    "damaged": ("is damaged: none of the requested frames can be decoded.", Do("Get the video again.")),
+    "damaged": ("is damaged: none of the requested frames can be decoded.", Do("Download it again.")),
     "too_large": (f"is larger than can be shown here ({MAX_SIDE} pixels a side).",),
     "too_long": (f"is larger than can be shown here ({MAX_FRAMES} frames).",),
     "slow": (f"is too large to be viewed within {VIEW_TIMEOUT_S:g} s.",),

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -277,7 +277,6 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 @pytest.mark.parametrize("model", [tool.arguments for tool in tools.TOOLS], ids=lambda model: str(model.__name__))
-@settings(deadline=None)
 @given(arguments=st.dictionaries(names, values, max_size=5))
 @example(arguments={"n": "null"})
 @example(arguments={"seconds": "null", "duration": "NaN"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from wording import next_step
 
@@ -61,7 +61,6 @@ def assert_said_well(error: GatewayError | NotFound) -> None:
         assert clean(text, 600) == text
 
 
-@settings(deadline=None)
 @given(answer=replies)
 @example(Reply(200, {}, b'{"data":' * 900 + b"1" + b"}" * 900))
 @example(Reply(200, {}, b"[" * 100_000))
@@ -77,7 +76,6 @@ def test_no_answer_makes_a_free_request_crash(answer: Reply) -> None:
             assert_said_well(error)
 
 
-@settings(deadline=None)
 @given(answer=replies)
 @example(Reply(200, {}, b'{"code":' + b"[" * 900 + b"]" * 900 + b"}"))
 @example(Reply(200, {}, b"[" * 100_000))
@@ -115,7 +113,6 @@ def is_documented_refusal(answer: Reply) -> bool:
     return no_channel or (quota and answer.status != 408 and (answer.status < 500 or answer.status == 503))
 
 
-@settings(deadline=None)
 @given(answer=replies)
 def test_a_finished_or_failed_task_is_one_that_said_so(answer: Reply) -> None:
     try:

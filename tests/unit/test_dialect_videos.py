@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_mcp.config.endpoint import PROFILES as NAMES
@@ -164,7 +164,6 @@ def test_a_storyboard_is_lowered_into_timed_shots() -> None:
     assert ("actions", "3 beats", "3 timed shots in the prompt") in adjusted(videos("generic"), storyboard(0, 60, 110))
 
 
-@settings(deadline=None)
 @given(
     gaps=st.lists(st.integers(30, 90), min_size=1, max_size=8),
     texts=st.lists(
@@ -330,7 +329,6 @@ def test_a_429_with_words_may_be_sent_again_and_one_about_the_balance_may_not() 
         assert refused.value.may_be_sent_again is again
 
 
-@settings(deadline=None)
 @given(
     status=st.integers(200, 599),
     content=st.one_of(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from documented import PAGE_BODY
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -387,7 +387,6 @@ TEXTS = {
 }
 
 
-@settings(deadline=None)
 @given(requests())
 def test_a_request_that_passes_has_no_nulls_and_whole_numbers_stay_whole(request: VideoRequest) -> None:
     assume(passes(request))
@@ -396,7 +395,6 @@ def test_a_request_that_passes_has_no_nulls_and_whole_numbers_stay_whole(request
         assert isinstance(value, str if name in TEXTS else float if name == "amount" else int), name
 
 
-@settings(deadline=None)
 @given(requests())
 def test_a_request_that_passes_reads_back_the_same(request: VideoRequest) -> None:
     assume(passes(request))
@@ -412,7 +410,6 @@ nasty = st.text(
 )
 
 
-@settings(deadline=None)
 @given(nasty, st.integers(1, 60))
 def test_cleaned_text_has_no_invisible_characters_and_keeps_to_its_limit(text: str, limit: int) -> None:
     shown = clean(text, limit)
@@ -421,7 +418,6 @@ def test_cleaned_text_has_no_invisible_characters_and_keeps_to_its_limit(text: s
     assert not [c for c in others if unicodedata.category(c)[0] == "C" or (c.isspace() and c != " ")]
 
 
-@settings(deadline=None)
 @given(nasty)
 def test_cleaning_twice_changes_nothing_more(text: str) -> None:
     assert clean(clean(text)) == clean(text)
