@@ -21,6 +21,7 @@ from sora_mcp.server.draining import Draining
 from sora_mcp.server.monitoring import AccessLog
 from sora_mcp.server.owner_limits import OpenRequests, OwnerSessions, session_closer
 from sora_mcp.server.request_ids import RequestIds
+from sora_mcp.server.session_streams import SessionStreams
 from sora_mcp.server.surface import SoraServer
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class HttpApp:
         manager = StreamableHTTPSessionManager(server, max_request_body_size=MAX_MESSAGE_BYTES)  # hosts: _HostCheck
         request_ids = RequestIds(manager.handle_request)
         server.middleware.insert(0, request_ids.follow)  # outermost: whatever may take long comes after it
-        endpoint: ASGIApp = explain_413(request_ids)
+        endpoint: ASGIApp = explain_413(SessionStreams(request_ids))
         close = session_closer(endpoint)
         if settings.ledger_url is not None:
             from sora_mcp.server.sessions import Sessions  # noqa: PLC0415 - not needed for one server

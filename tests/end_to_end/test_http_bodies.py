@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
+import bench
 import httpx
 import pytest
 from bench import over_http
+from fault_gateway import CREATE, FaultGateway
 from mcp import Client
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +136,35 @@ async def test_a_client_that_wants_to_resume_a_stream_gets_a_new_one(address: st
         async with http.stream("GET", address, headers=headers) as stream:
             assert stream.status_code == 200
             assert stream.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_client_that_lost_its_stream_opens_another_though_the_first_seems_open(
+    gateway: FaultGateway, tmp_path: Path
+) -> None:
+    """As after a change of network, of which the server hears nothing for a quarter of an hour."""
+
+    async def ask(method: str, **params: Any) -> httpx.Response:
+        return await http.post(address, headers=ACCEPT, content=message(method, **params))
+
+    with anyio.fail_after(30):
+        async with (
+            over_http(bench.environment(tmp_path, gateway)) as (address, _),
+            httpx.AsyncClient(timeout=20, trust_env=False) as http,
+        ):
+            http.headers["Mcp-Session-Id"] = (await ask("initialize", **ABOUT)).headers["mcp-session-id"]
+            await http.post(address, headers=ACCEPT, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
+            await ask("tools/call", name="create_video", arguments={"prompt": "fly man"})
+            await ask("resources/subscribe", uri="sora://videos/task_new")
+            listen = {"Accept": "text/event-stream"}
+            async with (
+                http.stream("GET", address, headers=listen) as lost,
+                http.stream("GET", address, headers=listen) as stream,
+            ):
+                assert stream.status_code == 200
+                await lost.aread()
+                gateway.on("GET", CREATE, bench.task_reply("FAILURE"))
+                await ask("tools/call", name="get_video", arguments={"task_id": "task_new", "wait_seconds": 20})
+                assert await anext(line async for line in stream.aiter_lines() if "resources/updated" in line)
 
 
 async def test_what_is_not_there_in_the_new_era_is_told_as_it_was(address: str) -> None:
