@@ -82,7 +82,7 @@ def test_a_failed_transaction_is_never_taken_for_a_committed_one(
                 answer.fetchone()
         return "done"
 
-    with pytest.raises(FileProblem, match="does not take"):
+    with pytest.raises(FileProblem, match="rejects what"):
         write(connections, work)
     assert written(url) == []
 
