@@ -28,7 +28,7 @@ from sora_mcp.ledger.sql.transactions import OlderRelease
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TAKEN_BACK = "taken back to an earlier state"
-EMPTY = "an empty database stands in its place"
+EMPTY = "an empty database has taken its place"
 BORNE = Step("ALTER TABLE videos ADD COLUMN mood TEXT")
 NOT_BORNE = Step("ALTER TABLE videos ADD COLUMN mood TEXT", is_compatible=False)
 
