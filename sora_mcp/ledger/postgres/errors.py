@@ -80,7 +80,7 @@ _CONNECTION_REASONS = (
     (("does not exist",), "there is no such database", AccessRefused),
     (("resolve", "translate host"), "its host name cannot be resolved", Unavailable),
     (("timeout",), "it does not answer", Unavailable),
-    (("FATAL",), "it refuses the connection: check the user, password, database and connection limit", Unavailable),
+    (("FATAL",), "it refuses the connection: check its user, password, database and connection limit", Unavailable),
 )
 """Texts of refused connections, in English since libpq gives no code, our words for them, and the error to raise."""
 
