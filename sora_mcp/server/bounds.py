@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import mcp_types as types
+from mcp.shared.dispatcher import as_request_id
 from msgspec import Struct
 from starlette.requests import ClientDisconnect
 
@@ -39,8 +40,7 @@ class OversizedLine(Struct, frozen=True):
 def refusal_of(line: OversizedLine) -> types.JSONRPCResponse | types.JSONRPCError | None:
     """Return the answer to a request that is too long; None if its id cannot be found."""
     members = dict(_members(line.head)) | _trailing_members(line.tail)
-    request_id = members.get("id")
-    if not isinstance(request_id, str | int) or isinstance(request_id, bool):
+    if (request_id := as_request_id(members.get("id"))) is None:
         logger.warning("a message of more than %d bytes was skipped; no request id was found in it", MAX_MESSAGE_BYTES)
         return None
     if members.get("method") != "tools/call":

@@ -81,7 +81,7 @@ class _SessionResponse:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 404:
             self._replaced = True
-            await _error(404, INVALID_REQUEST, UNKNOWN_SESSION)(self._scope, self._receive, self._send)
+            await error_response(404, INVALID_REQUEST, UNKNOWN_SESSION)(self._scope, self._receive, self._send)
         elif not self._replaced:
             await self._send(message)
 
@@ -104,15 +104,15 @@ class _PlainErrors:
             self._start = None
             for beginning, (code, sentence) in _SDK_ERRORS.items():
                 if b'"message":"' + beginning in message.get("body", b""):
-                    await _error(400, code, sentence)(self._scope, self._receive, self._send)
+                    await error_response(400, code, sentence)(self._scope, self._receive, self._send)
                     return
             await self._send(start)
         await self._send(message)
 
 
-def _error(status: int, code: int, message: str) -> JSONResponse:
-    """Return the response with an error of JSON-RPC for a request whose id is not known."""
-    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status)
+def error_response(status: int, code: int, message: str, request_id: str | int | None = None) -> JSONResponse:
+    """Return the response with an error of JSON-RPC; without a `request_id` if that of the request is not known."""
+    return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message}}, status)
 
 
 def has_session(scope: Mapping[str, Any]) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 import mcp_types as types
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.dispatcher import as_request_id
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -47,7 +48,8 @@ def refuse(line: str) -> list[types.JSONRPCError]:
         request_id = re.search(r'"id"\s*:\s*("[\w.-]{1,64}"|\d{1,15})\s*[,}]', line)
         return [_error(from_json(request_id[1]) if request_id else None, types.PARSE_ERROR, NO_JSON)]
     items = value if isinstance(value, list) and value else [value]
-    return [_error(_request_id(item), types.INVALID_REQUEST, NO_MESSAGE) for item in items if _wants_answer(item)]
+    ids = [as_request_id(item.get("id")) if isinstance(item, dict) else None for item in items if _wants_answer(item)]
+    return [_error(each, types.INVALID_REQUEST, NO_MESSAGE) for each in ids]
 
 
 def _wants_answer(value: object) -> bool:
@@ -55,16 +57,8 @@ def _wants_answer(value: object) -> bool:
     response is one of this server's: an error with it would look like the answer to a request of the client."""
     if not isinstance(value, dict):
         return True
-    is_response, is_notification = (
-        not value.keys().isdisjoint({"result", "error"}),
-        "id" not in value and "method" in value,
-    )
-    return not (is_response or is_notification)
-
-
-def _request_id(value: object) -> str | int | None:
-    request_id = value.get("id") if isinstance(value, dict) else None
-    return request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
+    is_notification = "method" in value and "id" not in value
+    return not (is_notification or "result" in value or "error" in value)
 
 
 def _error(request_id: str | int | None, code: int, message: str) -> types.JSONRPCError:
@@ -106,7 +100,7 @@ def _describe(error: ValidationError, params: object) -> str:
     return "; ".join(list(problems)[:_MAX_PROBLEMS])
 
 
-def _problems(error: ValidationError, received: object) -> Iterable[str]:
+def _problems(error: ValidationError, received: object) -> Iterator[str]:
     for each in error.errors(include_url=False, include_context=False, include_input=False):
         path = list(each["loc"]) if error.title.endswith("Request") else ["params", *each["loc"]]
         value, names = received, []

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-import mcp_types as types
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.transport_security import RequestBodyLimitMiddleware
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types import INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from msgspec import Struct
 from starlette.responses import Response
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sora_mcp.runtime.listening import max_connections
 from sora_mcp.server.bounds import MAX_MESSAGE_BYTES, explain_413, read_ahead
+from sora_mcp.server.compatibility import error_response
 from sora_mcp.server.principals import current_principal
 
 MAX_SESSIONS = 1000
@@ -113,11 +114,9 @@ def _refusal(limit: int) -> Response:
         f"You have {used} open on this server, the most that one person may have; streams and waiting calls count. "
         "Nothing was done or submitted. Close some of them, or try again once some have been answered."
     )
-    error = types.JSONRPCError(
-        jsonrpc="2.0", id=None, error=types.ErrorData(code=types.INVALID_REQUEST, message=message)
-    )
-    body = error.model_dump_json(by_alias=True, exclude_unset=True)
-    return Response(body, status_code=429, headers=TOO_MANY_HEADERS, media_type="application/json")
+    response = error_response(429, INVALID_REQUEST, message)
+    response.headers.update(TOO_MANY_HEADERS)
+    return response
 
 
 CloseSession = Callable[[str, Scope], Awaitable[None]]

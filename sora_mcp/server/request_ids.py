@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
-import mcp_types as types
 import msgspec
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
+from mcp_types import INVALID_REQUEST
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.server.bounds import read_ahead
-from sora_mcp.server.compatibility import has_session
+from sora_mcp.server.compatibility import error_response, has_session
 
 END_TIMEOUT_S = 1.0
 """Seconds that a request whose client has read its answer may take to end."""
@@ -104,7 +104,4 @@ def _refusal(request_id: int | str) -> JSONResponse:
         f"The id {json.dumps(request_id)[:80]} is that of another request in this session, which is not answered yet. "
         "Nothing was submitted. Send it again with an id that no other request of this session has had."
     )
-    error = types.JSONRPCError(
-        jsonrpc="2.0", id=request_id, error=types.ErrorData(code=types.INVALID_REQUEST, message=message)
-    )
-    return JSONResponse(error.model_dump(by_alias=True, exclude_unset=True), status_code=400)
+    return error_response(400, INVALID_REQUEST, message, request_id)
